@@ -1,0 +1,68 @@
+"""What watches a container and its workers: the observer hooks, bound once per container.
+
+A hook that nobody implements is an empty tuple here, so that it costs a worker one truth test. An observer that raises
+is logged under its plugin's name and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+#: A callable together with the name to blame.
+Observer = tuple[str, Callable[..., Any]]
+
+#: The hooks that are called with keyword arguments and whose results are ignored.
+OBSERVER_HOOKS = (
+    "nameko_container_started",
+    "nameko_container_stopped",
+    "nameko_container_killed",
+    "nameko_worker_started",
+    "nameko_worker_result",
+    "nameko_worker_finished",
+)
+
+
+class Observers:
+    """The observers of one container.
+
+    :param plugins: who implements what: `observers(hook_name)` gives `(plugin name, callable)` pairs, which take the
+        hook's arguments as keywords, all of them
+    """
+
+    def __init__(self, implementations: Callable[[str], tuple[Observer, ...]] = lambda hook_name: ()) -> None:
+        self.container_started = implementations("nameko_container_started")
+        self.container_stopped = implementations("nameko_container_stopped")
+        self.container_killed = implementations("nameko_container_killed")
+        self.worker_started = implementations("nameko_worker_started")
+        self.worker_result = implementations("nameko_worker_result")
+        self.worker_finished = implementations("nameko_worker_finished")
+
+    @contextmanager
+    def attached(self, name: str, **callables: Callable[..., Any]) -> Iterator[None]:
+        """Observe for the length of the block: `attached("me", worker_finished=fn)`.
+
+        :param name: what to call the observer in the log
+        :param callables: by the name of the hook without `nameko_`; each takes the hook's arguments as keywords
+        """
+        added = {hook: (name, fn) for hook, fn in callables.items()}
+        for hook, observer in added.items():
+            setattr(self, hook, (*getattr(self, hook), observer))
+        try:
+            yield
+        finally:
+            for hook, observer in added.items():
+                setattr(self, hook, tuple(each for each in getattr(self, hook) if each is not observer))
+
+
+def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
+    """Call each observer with `arguments`; one that raises is logged and does not hinder the others."""
+    for name, fn in observers:
+        try:
+            fn(**arguments)
+        except Exception:
+            _log.exception("plugin %s: observer %r failed and is ignored", name, getattr(fn, "__name__", fn))
