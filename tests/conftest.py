@@ -22,3 +22,114 @@ concurrency.monkey_patch()
 RABBITMQ_HOST = os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1")
 RABBITMQ_PORT = int(os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"))
 MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", f"http://guest:guest@{RABBITMQ_HOST}:15672")
+
+def management(method: str, path: str, body: object | None = None) -> object:
+    """Call RabbitMQ's management API; the decoded answer."""
+    base, _, host = MANAGEMENT_URL.partition("//")[2].rpartition("@")
+    credentials = base64.b64encode((base or "guest:guest").encode()).decode()
+    request = urllib.request.Request(
+        f"http://{host}/api/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        content = response.read()
+    return json.loads(content) if content else None
+
+
+class _Vhosts:
+    """Makes and removes virtual hosts, through the management API or, where there is none, `rabbitmqctl`."""
+
+    def __init__(self) -> None:
+        try:
+            management("GET", "overview")
+            self._ctl = False
+        except (OSError, urllib.error.URLError):
+            self._ctl = True
+
+    def create(self, name: str) -> None:
+        if self._ctl:
+            self._run("add_vhost", name)
+            self._run("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        else:
+            management("PUT", f"vhosts/{quote(name, safe='')}")
+            permissions = {"configure": ".*", "write": ".*", "read": ".*"}
+            management("PUT", f"permissions/{quote(name, safe='')}/guest", permissions)
+
+    def delete(self, name: str) -> None:
+        if self._ctl:
+            self._run("delete_vhost", name)
+        else:
+            management("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=30)
+
+
+def why_no_rabbitmq() -> str | None:
+    """Why tests cannot use RabbitMQ here; None when they can."""
+    try:
+        concurrency.socket.create_connection((RABBITMQ_HOST, RABBITMQ_PORT), timeout=2).close()
+    except OSError as exc:
+        return f"no RabbitMQ on {RABBITMQ_HOST}:{RABBITMQ_PORT} ({exc})"
+    try:
+        management("GET", "overview")
+    except (OSError, urllib.error.URLError):
+        if shutil.which("rabbitmqctl") is None:
+            return "RabbitMQ has no management API and there is no rabbitmqctl: no virtual host can be made"
+    return None
+
+
+@pytest.fixture(scope="session")
+def _vhosts() -> _Vhosts:
+    reason = why_no_rabbitmq()
+    if reason is not None:
+        pytest.skip(reason)
+    return _Vhosts()
+
+
+@pytest.fixture
+def rabbitmq_uri(_vhosts: _Vhosts) -> Iterator[str]:
+    """A virtual host of its own on RabbitMQ."""
+    name = f"nameko_test_{uuid.uuid4().hex[:10]}"
+    _vhosts.create(name)
+    yield f"pyamqp://guest:guest@{RABBITMQ_HOST}:{RABBITMQ_PORT}/{name}"
+    _vhosts.delete(name)
+
+
+@pytest.fixture
+def memory_uri() -> str:
+    """An in-process broker of its own."""
+    return f"memory://localhost/{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker_uri(request: pytest.FixtureRequest) -> str:
+    """Each broker in turn: what works over the one works over the other."""
+    uri: str = request.getfixturevalue(f"{request.param}_uri")
+    return uri
+
+
+@pytest.fixture
+def broker_config(broker_uri: str) -> dict[str, object]:
+    """Configuration for `broker_uri`."""
+    return {"AMQP_URI": broker_uri}
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 5, interval_s: float = 0.01) -> object:
+    """Wait until `condition()` is true, and return what it returned; fail when it never is."""
+    deadline = concurrency.original("time").monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if concurrency.original("time").monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {condition}")
+        concurrency.sleep(interval_s)
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Callable[..., object]:
+    """`eventually(condition, timeout_s=5)`: waits for a condition."""
+    return eventually
