@@ -6,6 +6,7 @@
     ├── ConfigurationError            the configuration, or a declaration on a service, cannot work
     ├── CommandError                  a command line that cannot be carried out
     ├── PluginError                   a plugin cannot be loaded or breaks the rules
+    ├── TemporaryFailure              something outside is not there right now; exit status 75
     ├── ContainerBeingKilled          no new worker: the container is going down
     ├── RemoteError                   the callee raised something that the caller does not know as a class
     ├── UnknownService                nobody listens for that service
@@ -63,6 +64,15 @@ class CommandError(Exception):
 
 class PluginError(Exception):
     """A plugin cannot be loaded, or breaks the rules of the hooks."""
+
+
+class TemporaryFailure(Exception):
+    """Something outside the process is not there right now; starting again later can help.
+
+    An extension raises a subclass out of `setup` or `start` when, say, its broker cannot be reached within the time
+    allowed. `nameko run` then prints the message as one line and exits with status 75 (EX_TEMPFAIL of sysexits.h), which
+    tells a supervisor to try again. The message names what could not be reached, without its password, and the cause.
+    """
 
 
 class ContainerBeingKilled(Exception):
