@@ -1,12 +1,28 @@
 """The hooks: everything that a plugin can take part in.
 
-A plugin is a module (or object) named by an entry point in the group `nameko`. It implements any of these functions,
-marked with `nameko.plugins.hookimpl`, and may leave out arguments that it does not need.
+A plugin is a module (or object) named by an entry point in the group `nameko`::
+
+    [project.entry-points.nameko]
+    audit = "acme.nameko_audit"
+
+It implements any of the functions below, marked with `nameko.plugins.hookimpl`. An implementation takes the arguments
+of its hook by name and may leave out those that it does not need. Its plugin module is imported by most `nameko`
+commands, before any service: it should itself import little, and the rest inside its functions.
+
+Plugins are called in the order of their names; `@hookimpl(tryfirst=True)` and `@hookimpl(trylast=True)` change it.
+Wrappers (`wrapper=True`) are refused. An implementation that raises is logged under its plugin's name, and what it would
+have contributed is missing; where more than that happens, the hook says so. "Raises" means an `Exception`: a `Timeout`
+or `GreenletExit` is not caught.
+
+Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
+(`nameko_container_*`, `nameko_worker_*`) are called where the thing happens, and what they return is ignored. An observer
+may block: it then holds up that container or worker, and no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -25,68 +41,150 @@ hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 
 @hookspec
 def nameko_extensions() -> Sequence[ExtensionInfo]:  # type: ignore[empty-body]
-    """The extension classes that the plugin offers, each with one line of help."""
+    """List the extension classes that the plugin offers.
+
+    Fires: for `nameko plugins --verbose` and the documentation, in the main greenthread. Never on `nameko run`: it may
+    import the extensions' modules.
+
+    :returns: each class with one line of help
+    """
 
 
 @hookspec
 def nameko_config_keys() -> Sequence[ConfigKey]:  # type: ignore[empty-body]
-    """The configuration keys that the plugin reads."""
+    """Declare the configuration keys that the plugin reads.
+
+    A key that is declared is checked for its type, suggested for a misspelt one, shown by `nameko show-config`, and
+    hidden there when it is declared secret.
+
+    Fires: once for each command that reads the configuration, before a service is imported, in the main greenthread.
+
+    :returns: the keys; when two plugins declare the same one, the first declaration counts
+    """
 
 
 @hookspec
 def nameko_commands(cli: click.Group) -> None:
-    """Add commands to the command line."""
+    """Add commands to the command line: `cli.add_command(...)` or `@cli.command()`.
+
+    Fires: when a command is typed that is not built in, and for `nameko plugins --verbose`; not for `nameko --help`. In
+    the main greenthread; nothing is monkey patched, and `ctx.obj` of the command holds the options given to `nameko`.
+
+    :param cli: an empty group of the plugin's own. A built-in command wins over one of the same name, and the plugin
+        that comes first over another; the loser is named on stderr.
+    """
 
 
 @hookspec
 def nameko_run_options() -> Sequence[RunOption]:  # type: ignore[empty-body]
-    """Options for `nameko run` and `nameko shell` that set configuration keys."""
+    """Add options to `nameko run` and `nameko shell` that set configuration keys.
+
+    Fires: when the command line of `nameko run` or `nameko shell` is read, with the standard library monkey patched, in
+    the main greenthread.
+
+    :returns: the options; a flag that is already taken is skipped, with a warning
+    """
 
 
 @hookspec
-def nameko_shell_namespace(config: Mapping[str, Any]) -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Attributes of the object `n` in `nameko shell`."""
+def nameko_shell_namespace(config: Mapping[str, Any], exit_stack: ExitStack) -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Add attributes to the object `n` of `nameko shell`.
+
+    Fires: once, before the first prompt, in the greenthread that runs what is typed.
+
+    :param config: the configuration in effect
+    :param exit_stack: closed by `n.disconnect()` and at the end of the shell: register what has to be released. It may
+        be closed more than once, and what was released must connect again when it is next used.
+    :returns: names and objects. Making them must not connect to anything: the shell has to open without a broker.
+    """
 
 
 @hookspec
 def nameko_service_extensions(  # type: ignore[empty-body]
     service_cls: type, config: Mapping[str, Any]
 ) -> Mapping[str, Extension]:
-    """Extensions to attach to every service."""
+    """Attach extensions to a service without touching its code.
+
+    Fires: while the container of the service is built, after the service's own extensions are bound, in the
+    greenthread that builds it.
+
+    :param service_cls: the service class, which must not be changed
+    :param config: the configuration of the container
+    :returns: unbound extensions by name. A `DependencyProvider` is injected as the attribute of that name, an
+        `Entrypoint` runs the method of that name, another extension is only set up, started and stopped. A name
+        that the service class, or a plugin before, already uses for something else is skipped, with an error in the
+        log.
+    """
 
 
 @hookspec
 def nameko_container_started(container: ServiceContainer) -> None:
-    """The container has started."""
+    """Observe that a container has started: all its extensions are set up and started.
+
+    Fires: at the end of `ServiceContainer.start()`, in its greenthread. Not when starting fails.
+    """
 
 
 @hookspec
 def nameko_container_stopped(container: ServiceContainer) -> None:
-    """The container has stopped in an orderly way."""
+    """Observe that a container has stopped in an orderly way: workers done, extensions stopped.
+
+    Fires: at the end of `ServiceContainer.stop()`, in its greenthread, once. Not when the container was killed.
+    """
 
 
 @hookspec
 def nameko_container_killed(container: ServiceContainer, exc_info: ExcInfo | None) -> None:
-    """The container was killed."""
+    """Observe that a container was killed, by `kill()` or by an error in an extension or a managed thread.
+
+    Fires: at the end of `ServiceContainer.kill()`, in its greenthread, once.
+
+    :param exc_info: the exception that was the reason, as `sys.exc_info()` gives it; None when there was none
+    """
 
 
 @hookspec
 def nameko_worker_started(worker_ctx: WorkerContext) -> None:
-    """A worker is set up and about to run its method."""
+    """Observe that a worker is about to run its method: its dependencies are injected and set up.
+
+    Fires: in the worker's greenthread. Time spent here is part of the worker's duration.
+    """
 
 
 @hookspec
 def nameko_worker_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
-    """A worker's method has ended, and its entrypoint has dealt with the outcome."""
+    """Observe the outcome of a worker's method: the entrypoint has dealt with it (a reply is sent), the dependencies not.
+
+    Fires: in the worker's greenthread, whether the method returned or raised.
+
+    :param result: what the method returned, or what the entrypoint has made of it; None when it raised. It must not be
+        changed.
+    :param exc_info: what the method raised, as `sys.exc_info()` gives it; None when it returned. Keeping it keeps the
+        worker's frames alive.
+    """
 
 
 @hookspec
 def nameko_worker_finished(
     worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None, duration_s: float
 ) -> None:
-    """A worker is done, its dependencies torn down."""
+    """Observe the end of a worker: its dependencies are torn down, its slot is about to be freed.
+
+    Fires: in the worker's greenthread. Not when the worker was killed, or when a dependency failed: the container is
+    then killed, and `nameko_container_killed` fires.
+
+    :param result: as in `nameko_worker_result`
+    :param exc_info: as in `nameko_worker_result`
+    :param duration_s: seconds from the set-up of the dependencies to their teardown, by a monotonic clock
+    """
 
 
 @hookspec
 def nameko_ready(container: ServiceContainer) -> Sequence[str]:  # type: ignore[empty-body]
-    """Why the container cannot serve right now, one line each; empty when it can."""
+    """Say what keeps a container from serving right now: a lost connection, a queue that is not consumed.
+
+    Fires: whenever `ServiceContainer.not_ready_reasons()` is asked, in the greenthread that asks; it must answer at
+    once and not block. An implementation that raises counts as a reason, since it cannot vouch for the container.
+
+    :returns: one line for each reason; empty when there is none
+    """
