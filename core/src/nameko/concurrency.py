@@ -6,10 +6,13 @@ timeouts and sockets from here. Today the library is eventlet; replacing it mean
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from logging import getLogger
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -34,24 +37,32 @@ from eventlet.green import socket as socket
 from eventlet.green import ssl as ssl
 
 __all__ = [
+    "Doorbell",
     "Event",
     "GreenPool",
     "GreenThread",
     "GreenletExit",
     "Queue",
     "QueueEmpty",
+    "ReadWatch",
     "Semaphore",
     "SpawningProxy",
     "SpawningSet",
+    "TaskThread",
     "Timeout",
+    "WorkerPool",
+    "WorkerThread",
+    "call_without_leaks",
     "cancel_after",
     "current",
     "fail_fast_imap",
     "is_monkey_patched",
+    "join_all",
     "kill",
     "listen",
     "monkey_patch",
     "original",
+    "park",
     "run_in_native_thread",
     "schedule",
     "sleep",
@@ -59,13 +70,17 @@ __all__ = [
     "spawn",
     "spawn_after",
     "spawn_detached",
+    "spawn_task",
     "ssl",
     "trampoline",
+    "wait_all",
     "wait_readable",
     "wait_writable",
 ]
 
 T = TypeVar("T")
+
+_log = getLogger(__name__)
 
 # One name for each primitive, bound to the library's own object: these stand on the path of every message, where a
 # wrapper would be paid for each time.
@@ -149,6 +164,232 @@ def run_in_native_thread(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return result
 
 
+class Doorbell:
+    """Calls functions in the thread that made it, on behalf of any other operating system thread.
+
+    Greenthreads belong to the thread that started them: an `Event` sent from another one would corrupt both. Costs a
+    pipe and no greenthread, and nothing while nobody rings.
+    """
+
+    def __init__(self) -> None:
+        self._os = original("os")
+        self.thread_id: int = _thread_id()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._reader, self._writer = self._os.pipe()
+        self._os.set_blocking(self._reader, False)
+        self._os.set_blocking(self._writer, False)
+        self._hub = eventlet.hubs.get_hub()
+        self._listener = self._hub.add(self._hub.READ, self._reader, self._answer, self._answer, None)
+
+    def call(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(*args)`, which must not block, in the thread that made this: at once when that is this thread."""
+        if _thread_id() == self.thread_id:
+            fn(*args)
+            return
+        self._calls.append((fn, args))
+        try:
+            self._os.write(self._writer, b"\0")
+        except BlockingIOError:  # the pipe is full of rings that are not answered yet
+            pass
+
+    def close(self) -> None:
+        """Give the pipe back, in the thread that made it; `call` must not be used any more."""
+        self.call(self._close)
+
+    def _close(self) -> None:
+        self._hub.remove(self._listener)
+        self._os.close(self._reader)
+        self._os.close(self._writer)
+
+    def _answer(self, _: object) -> None:
+        self._os.read(self._reader, 4096)  # before the calls are taken: a ring that comes meanwhile is not missed
+        while self._calls:
+            fn, args = self._calls.popleft()
+            fn(*args)
+
+
+def _thread_id() -> int:
+    # Of the operating system's thread: a monkey-patched `get_ident` tells greenthreads apart instead.
+    ident: int = original("threading").get_ident()
+    return ident
+
+
+class TaskThread(GreenThread):  # type: ignore[misc]
+    """A greenthread whose outcome goes to those who `wait()` for it or `link()` to it, and to nobody else.
+
+    An exception that leaves a plain greenthread also reaches the hub, which prints it and, if it is a SystemExit or a
+    KeyboardInterrupt, ends the process.
+    """
+
+    def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """What runs in the thread."""
+        try:
+            super().main(function, args, kwargs)
+        except BaseException:
+            pass  # recorded: `wait()` raises it
+
+
+def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
+    """Run `fn` in a `TaskThread`, which has `wait()`, `kill()` and `link(fn)`."""
+    return _start(TaskThread, fn, args, kwargs)
+
+
+ThreadT = TypeVar("ThreadT", bound=TaskThread)
+
+
+def _start(cls: type[ThreadT], fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> ThreadT:
+    hub = eventlet.hubs.get_hub()
+    thread = cls(hub.greenlet)
+    hub.schedule_call_global(0, thread.switch, fn, args, kwargs)
+    return thread
+
+
+def join_all(threads: Collection[Any]) -> None:
+    """Wait until all greenthreads have ended.
+
+    :raises: the first exception that any of them raises, as soon as it does. Then, and when the wait itself is
+        interrupted, those that still run are killed.
+    """
+    ended = Queue()
+    for thread in threads:
+        thread.link(ended.put)
+    try:
+        for _ in threads:
+            ended.get().wait()
+    except BaseException:
+        for thread in threads:
+            thread.kill()
+        raise
+
+
+def wait_all(threads: Iterable[Any], timeout_s: float | None = None) -> list[Any]:
+    """Wait until all greenthreads have ended, however, or `timeout_s` seconds have passed; those that still run."""
+    running = list(threads)
+    ended = Queue()
+    for thread in running:
+        thread.link(ended.put)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        while running:
+            running.remove(ended.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic())))
+    except QueueEmpty:
+        pass
+    finally:
+        for thread in running:
+            thread.unlink(ended.put)
+    return running
+
+
+class WorkerThread(TaskThread):
+    """A greenthread that runs foreign code first and has to finish in peace.
+
+    A `Timeout` strikes the greenthread in which it was made, whatever that is doing by then. One that foreign code,
+    run by `call_without_leaks`, has left behind is dropped when it fires after that code's end.
+    """
+
+    #: Stands for the foreign code that is running; None when there is none.
+    scope: object | None = None
+    #: What to call the thread in the log.
+    label: object = "a worker"
+
+    # Timeouts, and all else that wants to raise something here later, look `throw` up when they are made, and call
+    # what they got when they fire. So it can carry where it was made.
+    @property
+    def throw(self) -> Callable[..., Any]:
+        """Raises an exception in this thread, like the method of the same name that it stands for."""
+        return partial(_throw_if_current, self, self.scope)
+
+
+def _throw_if_current(thread: WorkerThread, scope: object | None, *args: Any) -> Any:
+    if not thread.dead and (scope is None or scope is thread.scope):
+        return greenlet.greenlet.throw(thread, *args)
+    # From the hub, which must not wait; a log handler may.
+    spawn_detached(_log.warning, "%s had left a timeout running (%r): dropped", thread.label, *args[:1])
+    return None
+
+
+def call_without_leaks(fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]) -> T:
+    """Call foreign code; in a `WorkerThread`, the timeouts that it leaves behind strike nothing after it."""
+    thread = current()
+    if not isinstance(thread, WorkerThread) or thread.scope is not None:
+        return fn(*args, **kwargs)
+    thread.scope = object()
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        thread.scope = None
+
+
+class WorkerPool(GreenPool):  # type: ignore[misc]
+    """A pool of `WorkerThread`s.
+
+    :param size: how many may run at once
+    """
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkerThread:
+        """Run `function` in a thread of its own; blocks while the pool is full.
+
+        In a thread of this very pool it does not block but calls the function, since the pool might never have room.
+        """
+        if self.sem.locked() and current() in self.coroutines_running:
+            thread = WorkerThread(current())
+            thread.main(function, args, kwargs)
+            return thread
+        self.sem.acquire()
+        thread = _start(WorkerThread, function, args, kwargs)
+        if not self.coroutines_running:
+            self.no_coros_running = Event()
+        self.coroutines_running.add(thread)
+        thread.link(self._spawn_done)
+        return thread
+
+
+def park() -> Any:
+    """Give up control until `switch(value)` is called on this greenthread from the hub; returns `value`.
+
+    For those who keep `current()` at hand and have it switched to by a `ReadWatch` or by `schedule`.
+    """
+    return eventlet.hubs.get_hub().switch()
+
+
+class ReadWatch:
+    """Calls `callback` from the hub while a socket has something to read, from `resume()` until `pause()`.
+
+    Registered with the operating system once, where `wait_readable` does so for each wait. It calls again and again
+    while there is something to read: take it, or `pause()`.
+
+    :param fileno: the socket's file descriptor; pause before closing it
+    :param callback: takes one argument, the descriptor; must neither block nor raise
+    """
+
+    __slots__ = ("_callback", "_fileno", "_hub", "_listener", "active")
+
+    def __init__(self, fileno: int, callback: Callable[[int], object]) -> None:
+        eventlet.hubs.notify_opened(fileno)  # a listener that its former owner left behind would collide with ours
+        self._hub = eventlet.hubs.get_hub()
+        self._fileno = fileno
+        self._callback = callback
+        self._listener: Any = None
+        self.active = False
+
+    def resume(self) -> None:
+        """Start watching."""
+        if not self.active:
+            self._listener = self._hub.add(self._hub.READ, self._fileno, self._callback, _ignore_obsolete, None)
+            self.active = True
+
+    def pause(self) -> None:
+        """Stop watching."""
+        if self.active:
+            self.active = False
+            self._hub.remove(self._listener)
+            self._listener = None
+
+
+def _ignore_obsolete(_: BaseException) -> None:
+    """The hub tells a listener here that its descriptor was reused; the owner of a `ReadWatch` pauses it before."""
+
+
 class SpawningProxy:
     """Calls a method on every item at once, each in a greenthread of its own, and waits for all of them.
 
@@ -165,13 +406,12 @@ class SpawningProxy:
             raise AttributeError(name)
 
         def call_all(*args: Any, **kwargs: Any) -> list[Any]:
-            calls = [partial(getattr(item, name), *args, **kwargs) for item in self._items]
-            if not calls:
-                return []
-            pool = GreenPool(len(calls))
+            threads = [spawn_task(getattr(item, name), *args, **kwargs) for item in self._items]
             if self.abort_on_error:
-                return fail_fast_imap(pool, _call, calls)
-            return [thread.wait() for thread in [pool.spawn(call) for call in calls]]
+                join_all(threads)
+            else:
+                wait_all(threads)
+            return [thread.wait() for thread in threads]
 
         return call_all
 
@@ -185,30 +425,11 @@ class SpawningSet(set[Any]):
         return SpawningProxy(self)
 
 
-def _call(fn: Callable[[], T]) -> T:
-    return fn()
-
-
 def fail_fast_imap(pool: Any, fn: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
     """`fn` of each item, run in `pool`, in the order of the items.
 
     :raises: the first exception that any of the calls raises, as soon as it does; the calls that still run are killed.
     """
-    outcomes = Queue()
-
-    def run(index: int, item: Any) -> None:
-        try:
-            outcomes.put((index, fn(item), None))
-        except BaseException as exc:
-            outcomes.put((index, None, exc))
-
-    threads = [pool.spawn(run, index, item) for index, item in enumerate(items)]
-    results: dict[int, T] = {}
-    for _ in threads:
-        index, result, exc = outcomes.get()
-        if exc is not None:
-            for thread in threads:
-                thread.kill()
-            raise exc
-        results[index] = result
-    return [results[index] for index in range(len(threads))]
+    threads = [pool.spawn(fn, item) for item in items]
+    join_all(threads)
+    return [thread.wait() for thread in threads]
