@@ -1,0 +1,556 @@
+"""A synchronous AMQP client, for code outside of services: one connection, one user at a time, deadlines on wall clock.
+
+It uses sockets as the process has them, so it works in threads, and in greenthreads when the process is monkey
+patched. There is no background thread: heartbeats are sent and checked whenever the client is used, and a connection
+that was lost meanwhile is found out then. py-amqp's own timeouts start again with each piece of data that arrives;
+those here do not.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import ETIMEDOUT
+from itertools import count
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+import kombu
+import kombu.compression
+import kombu.serialization
+import kombu.transport.pyamqp
+
+import amqp
+import amqp.transport
+from amqp.exceptions import MessageNacked, UnexpectedFrame
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from nameko.amqp.settings import mask_uri
+
+if TYPE_CHECKING:
+    from nameko.amqp.settings import AmqpSettings
+
+__all__ = ["BlockingClient", "BlockingPublisher", "ConnectionLost", "Deadline", "Publication"]
+
+_log = getLogger(__name__)
+
+#: Seconds that closing a connection in an orderly way may take, before its socket is simply dropped.
+CLOSE_TIMEOUT_S = 1.0
+
+_FRAME_HEADER = struct.Struct(">BHI")  # type, channel, size of the payload; AMQP 0-9-1, 4.2.3
+_FRAME_END = 0xCE
+_CHUNK_BYTES = 65536
+
+_SEND_ATTEMPTS = 3
+
+_CONNECTION_ERRORS = (*amqp.Connection.connection_errors, OSError)
+
+
+class ConnectionLost(ConnectionError):
+    """The connection was lost while something was under way; whether that was carried out is not known."""
+
+
+class Deadline:
+    """The moment by which something must be done.
+
+    :param timeout_s: seconds from now; None for never
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._at = None if timeout_s is None else time.monotonic() + timeout_s
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return self._at is not None and time.monotonic() >= self._at
+
+    def remaining_s(self) -> float | None:
+        """Seconds left, 0 when it has passed; None for never."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def or_after(self, timeout_s: float | None) -> Deadline:
+        """This deadline, or the one in `timeout_s` seconds if that is sooner."""
+        remaining_s = self.remaining_s()
+        if timeout_s is None or (remaining_s is not None and remaining_s <= timeout_s):
+            return self
+        return Deadline(timeout_s)
+
+
+# -- py-amqp, bounded in time
+
+
+class _BoundedTransport:
+    """Mix-in for py-amqp's transports: reads frames out of one buffer; every read and write ends at a deadline."""
+
+    sock: Any
+    connected: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.read_deadline = self.write_deadline = Deadline(None)
+        self._received = bytearray()
+        super().__init__(*args, **kwargs)
+
+    def read_frame(self, unpack: object = None) -> tuple[int, int, bytes]:
+        """The next frame: type, channel, payload. What has arrived of it when the deadline passes is kept.
+
+        :raises TimeoutError: when the deadline passes before the frame is complete
+        """
+        received = self._received
+        self._receive_until(_FRAME_HEADER.size)
+        kind, channel, size = _FRAME_HEADER.unpack_from(received)
+        end = _FRAME_HEADER.size + size
+        self._receive_until(end + 1)
+        if received[end] != _FRAME_END:
+            raise UnexpectedFrame(f"a frame ends in {received[end]:#04x} rather than {_FRAME_END:#04x}")
+        payload = bytes(received[_FRAME_HEADER.size : end])
+        del received[: end + 1]
+        return kind, channel, payload
+
+    def _receive_until(self, size: int) -> None:
+        while len(self._received) < size:
+            self.sock.settimeout(self.read_deadline.remaining_s())
+            try:
+                chunk = self.sock.recv(_CHUNK_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):  # a timeout of 0, and nothing there
+                raise TimeoutError from None
+            except OSError as exc:
+                raise self._failed(exc) from exc
+            if not chunk:
+                raise self._failed(ConnectionResetError("the broker closed the connection"))
+            self._received += chunk
+
+    def write(self, data: Any) -> None:
+        """Send all of `data`.
+
+        :raises TimeoutError: when the deadline passes before; the connection is unusable then
+        """
+        if self.write_deadline.passed:
+            raise TimeoutError
+        self.sock.settimeout(self.write_deadline.remaining_s())
+        try:
+            self._write(data)  # type: ignore[attr-defined]
+        except BaseException as exc:  # a part may be gone already
+            self.connected = False
+            if isinstance(exc, OSError):
+                raise self._failed(exc) from exc
+            raise
+
+    def _failed(self, exc: OSError) -> OSError:
+        if isinstance(exc, TimeoutError):
+            if exc.errno != ETIMEDOUT:
+                return TimeoutError()
+            # The kernel gave up on the peer, which is no deadline of ours although Python has one class for both.
+            exc = ConnectionResetError(ETIMEDOUT, "the broker does not acknowledge what is sent")
+        self.connected = False
+        return exc
+
+    def _shutdown_transport(self) -> None:
+        # py-amqp would wait for the peer to agree to the end of TLS; AMQP has its own handshake for that.
+        pass
+
+
+class _TcpTransport(_BoundedTransport, amqp.transport.TCPTransport):  # type: ignore[misc]
+    pass
+
+
+class _TlsTransport(_BoundedTransport, amqp.transport.SSLTransport):  # type: ignore[misc]
+    pass
+
+
+class _Connection(kombu.transport.pyamqp.Connection):  # type: ignore[misc]
+    """A py-amqp connection all of whose waits, those inside of its synchronous methods too, end at `deadline`."""
+
+    _transport: Any
+
+    def __init__(self, *args: Any, connect_timeout: float | None = None, **kwargs: Any) -> None:
+        self._deadline = Deadline(connect_timeout)
+        super().__init__(*args, connect_timeout=connect_timeout, **kwargs)
+
+    @property
+    def deadline(self) -> Deadline:
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        if self._transport is not None:
+            self._transport.write_deadline = deadline
+
+    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, *args: Any, **kwargs: Any) -> Any:
+        transport_cls = _TlsTransport if ssl else _TcpTransport
+        return transport_cls(host, connect_timeout=connect_timeout, ssl=ssl, **kwargs)
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Read until one method has been dispatched.
+
+        :raises TimeoutError: when that takes longer than `timeout` seconds, or than the deadline allows
+        """
+        transport = self.transport
+        transport.read_deadline = self._deadline.or_after(timeout)
+        while not self.on_inbound_frame(transport.read_frame()):
+            pass
+
+
+class _PyamqpTransport(kombu.transport.pyamqp.Transport):  # type: ignore[misc]
+    Connection = _Connection
+
+
+# -- the client
+
+
+class Publication:
+    """A message that was sent: whether it is confirmed yet, or has failed.
+
+    :param exchange: where it was sent
+    :param routing_key: with which key
+    :param correlation_id: its property of that name, if any
+    """
+
+    __slots__ = ("correlation_id", "done", "error", "exchange", "routing_key")
+
+    def __init__(self, exchange: str, routing_key: str, correlation_id: str | None) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.correlation_id = correlation_id
+        self.done = False
+        self.error: BaseException | None = None
+
+    def finish(self, error: BaseException | None) -> None:
+        """It is confirmed (None) or has failed; only the first time counts."""
+        if not self.done:
+            self.done = True
+            self.error = error
+
+    def result(self) -> None:
+        """Nothing, when it is confirmed.
+
+        :raises: what made it fail
+        """
+        if self.error is not None:
+            raise self.error
+
+
+class BlockingClient:
+    """One connection and one channel, opened when first needed and again after a loss. Not for concurrent use.
+
+    Every method takes the `deadline` by which it has to be done, and raises `TimeoutError` when it passes; whatever
+    goes wrong, no half-used connection stays behind. A client that was made before a fork opens a connection of its
+    own in the child.
+
+    :param settings: the broker
+    :param name: what the broker's management shows as the connection's name
+    """
+
+    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone") -> None:
+        self.settings = settings
+        self._name = name
+        self._connection: Any = None
+        self._channel: Any = None
+        self._process_id = 0
+        self._used_at = 0.0
+        self._tags = count(1)
+        self._unconfirmed: dict[int, Publication] = {}
+
+    def open(self, deadline: Deadline) -> bool:
+        """Make sure that there is a connection, as far as that can be told.
+
+        :returns: whether it is a new one, on which nothing is consumed yet
+        :raises OSError: or what else stands in the way of a connection
+        """
+        self._drop_if_stale()
+        if self._connection is not None:
+            return False
+        self._connect(deadline.or_after(self.settings.connect_timeout_s))
+        return True
+
+    def _drop_if_stale(self) -> None:
+        if self._connection is None:
+            return
+        if self._process_id != os.getpid():
+            self._leave_to_parent()
+        elif self._heartbeat_s and time.monotonic() - self._used_at > 2 * self._heartbeat_s:
+            self.drop()  # the broker has given it up, or is about to
+        else:
+            self._read_what_is_there()
+
+    def _read_what_is_there(self) -> None:
+        try:
+            with self._using(Deadline(0)):
+                while True:
+                    self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            pass
+        except Exception as exc:
+            _log.info("connection to %s was lost while idle: %s", self.settings.masked_uri, exc)
+
+    @property
+    def _heartbeat_s(self) -> float:
+        return getattr(self._connection, "heartbeat", 0) or 0
+
+    def _connect(self, deadline: Deadline) -> None:
+        self._process_id = os.getpid()
+        self._connection = self._establish(deadline)
+        with self._using(deadline):
+            self._channel = self._connection.channel()
+            self._channel.confirm_select()
+            self._tags = count(1)
+            self._channel.events["basic_ack"].add(self._on_ack)
+            self._channel.events["basic_nack"].add(self._on_nack)
+            self._channel.events["basic_return"].add(self._on_return)
+
+    def _establish(self, deadline: Deadline) -> Any:
+        *alternatives, last = self.settings.uris
+        for uri in alternatives:
+            try:
+                return _establish(self.settings, uri, self._name, deadline)
+            except OSError as exc:
+                _log.warning("cannot connect to %s: %s", mask_uri(uri), exc)
+        return _establish(self.settings, last, self._name, deadline)
+
+    def _leave_to_parent(self) -> None:
+        # The parent goes on using the socket: it is closed here, but neither shut down nor said good-bye on.
+        transport = getattr(self._connection, "_transport", None)
+        if transport is not None:
+            transport.sock.close()
+            transport.connected = False
+            transport.sock = None
+        self._forget(ConnectionLost("the connection belongs to the parent process"))
+
+    @contextmanager
+    def _using(self, deadline: Deadline) -> Iterator[None]:
+        """Bound everything inside by `deadline`, and drop the connection when its state is not known afterwards."""
+        connection = self._connection
+        connection.deadline = deadline
+        try:
+            yield
+        except TimeoutError:
+            if not connection.connected:
+                self.drop()
+            raise
+        except _CONNECTION_ERRORS as exc:
+            self.drop()
+            if deadline.passed:
+                raise TimeoutError from exc
+            raise ConnectionLost(f"the connection to {self.settings.masked_uri} was lost: {exc}") from exc
+        except BaseException:
+            self.drop()
+            raise
+        else:
+            self._used_at = time.monotonic()
+
+    def consume(self, queue: kombu.Queue, on_message: Callable[[Any], None], deadline: Deadline) -> None:
+        """Declare `queue`, and give what arrives in it to `on_message`, while anything here waits.
+
+        :param on_message: takes a kombu message, and has to acknowledge it
+        """
+        with self._using(deadline):
+            channel = self._channel
+            queue.bind(channel).declare()
+            channel.basic_consume(
+                queue.name, callback=lambda raw_message: on_message(channel.message_to_python(raw_message))
+            )
+
+    def send(
+        self,
+        payload: Any,
+        *,
+        exchange: str,
+        routing_key: str,
+        deadline: Deadline,
+        mandatory: bool = False,
+        correlation_id: str | None = None,
+        **options: Any,
+    ) -> Publication:
+        """Send a message without waiting for the broker to confirm it; `wait` until the publication is `done`.
+
+        :param options: `serializer`, `compression`, `headers`, `delivery_mode`, `priority`, `expiration_s`, `reply_to`
+            and any other property of the message
+        :raises kombu.exceptions.EncodeError: when the payload cannot be serialized; nothing was sent
+        """
+        body, content_type, content_encoding, headers, properties = _encode(payload, **options)
+        if correlation_id is not None:
+            properties["correlation_id"] = correlation_id
+        publication = Publication(exchange, routing_key, correlation_id)
+        with self._using(deadline):
+            channel = self._channel
+            priority = properties.pop("priority")
+            message = channel.prepare_message(body, priority, content_type, content_encoding, headers, properties)
+            self._unconfirmed[next(self._tags)] = publication
+            channel.basic_publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+        return publication
+
+    def wait(self, done: Callable[[], bool], deadline: Deadline) -> None:
+        """Serve the connection until `done()`.
+
+        :raises TimeoutError: when the deadline passes first
+        :raises ConnectionLost: when the connection is lost first
+        """
+        with self._using(deadline):
+            while not done():
+                if deadline.passed:
+                    raise TimeoutError
+                self._serve(deadline)
+
+    def _serve(self, deadline: Deadline) -> None:
+        # Twice in each half of the heartbeat's interval, as the broker expects it at least every half.
+        until = deadline.or_after(self._heartbeat_s / 4) if self._heartbeat_s else deadline
+        try:
+            self._connection.drain_events(timeout=until.remaining_s())
+        except TimeoutError:
+            if deadline.passed or not self._connection.connected:
+                raise
+        if self._heartbeat_s:
+            self._connection.heartbeat_tick()
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        for publication in self._settled(delivery_tag, multiple):
+            publication.finish(None)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        for publication in self._settled(delivery_tag, multiple):
+            publication.finish(MessageNacked(f"the broker refused a message to exchange `{publication.exchange}`"))
+
+    def _settled(self, delivery_tag: int, multiple: bool) -> list[Publication]:
+        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
+        found = [self._unconfirmed.pop(tag, None) for tag in tags]
+        return [publication for publication in found if publication is not None]
+
+    def _on_return(self, exc: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        # A return does not say which message it is; it comes before that message's ack, and in order.
+        correlation_id = message.properties.get("correlation_id")
+        for publication in self._unconfirmed.values():
+            if (
+                not publication.done
+                and publication.exchange == exchange
+                and publication.routing_key == routing_key
+                and publication.correlation_id == correlation_id
+            ):
+                publication.finish(UndeliverableMessage(exchange, routing_key))
+                return
+
+    def drop(self) -> None:
+        """Let go of the connection at once, without telling the broker. What was not confirmed has failed."""
+        connection = self._connection
+        self._forget(ConnectionLost("the connection was lost before the broker confirmed the message"))
+        if connection is not None:
+            connection.collect()
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Close the connection, in an orderly way if the broker answers within `timeout_s` seconds."""
+        if self._connection is None:
+            return
+        if self._process_id != os.getpid():
+            self._leave_to_parent()
+            return
+        connection = self._connection
+        self._forget(ConnectionLost("the connection was closed before the broker confirmed the message"))
+        try:
+            connection.deadline = Deadline(timeout_s)
+            connection.close()
+        except Exception as exc:
+            _log.debug("closing the connection to %s: %s", self.settings.masked_uri, exc)
+        finally:
+            connection.collect()
+
+    def _forget(self, error: BaseException) -> None:
+        self._connection = self._channel = None
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for publication in unconfirmed.values():
+            publication.finish(error)
+
+
+class BlockingPublisher:
+    """Publishes with confirms, from any number of threads: each call has a connection to itself, kept for the next.
+
+    :param settings: the broker
+    :param name: what the broker's management shows as the name of the connections
+    """
+
+    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone") -> None:
+        self.settings = settings
+        self._name = name
+        self._idle: list[BlockingClient] = []
+
+    def publish(
+        self, payload: Any, *, exchange: str, routing_key: str, timeout_s: float | None = None, **options: Any
+    ) -> None:
+        """Returns when the broker has confirmed the message. One that a lost connection leaves in doubt is sent again.
+
+        :param timeout_s: for all of it; the configuration's `PUBLISH_TIMEOUT` when not given
+        :param options: as for `BlockingClient.send`
+        :raises UndeliverableMessage: when it is `mandatory` and has no queue to go to
+        :raises PublishTimeout: when there is no confirm within `timeout_s`; it may still arrive
+        :raises amqp.exceptions.NotFound: when there is no such exchange
+        :raises OSError: when the broker cannot be reached
+        """
+        deadline = Deadline(self.settings.publish_timeout_s if timeout_s is None else timeout_s)
+        client = self._take()
+        try:
+            self._publish(client, deadline, payload, exchange=exchange, routing_key=routing_key, **options)
+        except TimeoutError as exc:
+            raise PublishTimeout(f"no confirm from {self.settings.masked_uri} in time; it may still arrive") from exc
+        finally:
+            self._idle.append(client)
+
+    def _take(self) -> BlockingClient:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return BlockingClient(self.settings, self._name)
+
+    def _publish(self, client: BlockingClient, deadline: Deadline, payload: Any, **options: Any) -> None:
+        for attempt in range(_SEND_ATTEMPTS):
+            client.open(deadline)
+            try:
+                publication = client.send(payload, deadline=deadline, **options)
+                client.wait(lambda sent=publication: sent.done, deadline)  # type: ignore[misc]
+                return publication.result()
+            except ConnectionLost:
+                if attempt + 1 == _SEND_ATTEMPTS:
+                    raise
+        return None
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _encode(
+    payload: Any,
+    serializer: str = "json",
+    compression: str | None = None,
+    headers: dict[str, Any] | None = None,
+    delivery_mode: int = 2,
+    priority: int = 0,
+    expiration_s: float | None = None,
+    **properties: Any,
+) -> tuple[bytes, str, str, dict[str, Any], dict[str, Any]]:
+    content_type, content_encoding, body = kombu.serialization.dumps(payload, serializer)
+    headers = dict(headers or {})
+    if compression:
+        body, headers["compression"] = kombu.compression.compress(body, compression)
+    properties.update(delivery_mode=delivery_mode, priority=priority)
+    if expiration_s is not None:
+        properties["expiration"] = str(int(expiration_s * 1000))
+    return body, content_type, content_encoding, headers, properties
+
+
+def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) -> Any:
+    """A new connection, its handshake done."""
+    options = {**settings.transport_options, "client_properties": {"connection_name": name}}
+    described = kombu.Connection(
+        uri,
+        transport=_PyamqpTransport,
+        ssl=settings.ssl,
+        login_method=settings.login_method,
+        heartbeat=settings.heartbeat_s or 0,
+        connect_timeout=deadline.remaining_s(),
+        transport_options=options,
+    )
+    return described.transport.establish_connection()
