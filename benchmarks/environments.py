@@ -1,0 +1,44 @@
+"""A virtual environment for each peer, built from the package index once and kept in `benchmarks/.environments`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE / ".environments"
+
+# Beside each peer what it needs to install and run today.
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "nameko-2.14.1": ("nameko==2.14.1", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
+    "nameko-3.0.0rc11": ("nameko==3.0.0rc11", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
+    "faststream": ("faststream[rabbit]",),
+}
+
+
+def python_of(peer: str) -> Path:
+    """The interpreter that has `peer` installed; the environment is built when it is missing.
+
+    :raises subprocess.CalledProcessError: when the packages cannot be installed
+    """
+    if peer not in REQUIREMENTS:
+        return Path(sys.executable)
+    home = ENVIRONMENTS / peer
+    python = home / "bin" / "python"
+    finished = home / ".complete"
+    if not finished.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *REQUIREMENTS[peer]], check=True)
+        finished.touch()
+    return python
+
+
+def versions_of(peer: str) -> str:
+    """The version of `peer` that is installed."""
+    name = {"nameko-2.14.1": "nameko", "nameko-3.0.0rc11": "nameko", "bare py-amqp": "amqp"}.get(peer, peer)
+    code = f"import importlib.metadata as m; print(m.version({name!r}))"
+    answer = subprocess.run([str(python_of(peer)), "-c", code], check=True, capture_output=True, text=True)
+    return answer.stdout.strip()
