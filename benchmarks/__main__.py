@@ -31,22 +31,21 @@ def measure(case: Case, peers: list[str], uri: str, rounds: int, seconds: float)
     return results
 
 
+def medians_of(runs: list[Run]) -> dict[str, float]:
+    """The median of each figure."""
+    return {field: statistics.median(getattr(each, field) for each in runs) for field in Run.__dataclass_fields__}
+
+
 def show(case: Case, results: dict[str, list[Run]]) -> None:
-    """Print the medians of `results` as a table, with the ratios to the first peer."""
+    """Print the medians of `results` as a table; `ours x` is the first peer's rate over this one's."""
     print(f"\n{case.name}")
-    print(
-        f"{'':20} {'calls/s':>9} {'ours x':>7} {'median us':>10} {'p99 us':>9} {'client us':>10} {'service us':>11} {'broker us':>10}"
-    )
-    ours = statistics.median(each.rate for each in next(iter(results.values())))
+    headings = ("calls/s", "ours x", "median us", "p99 us", "client us", "service us", "broker us")
+    print(" " * 20, *(f"{heading:>10}" for heading in headings))
+    ours = medians_of(next(iter(results.values())))["rate"]
     for peer, runs in results.items():
-        medians = {
-            field: statistics.median(getattr(each, field) for each in runs) for field in Run.__dataclass_fields__
-        }
-        print(
-            f"{peer:20} {medians['rate']:9.0f} {ours / medians['rate']:7.2f} {medians['median_us']:10.0f}"
-            f" {medians['p99_us']:9.0f} {medians['client_cpu_us']:10.0f} {medians['service_cpu_us']:11.0f}"
-            f" {medians['broker_cpu_us']:10.0f}"
-        )
+        figures = medians_of(runs)
+        rate = figures.pop("rate")
+        print(f"{peer:20} {rate:10.0f} {ours / rate:10.2f}", *(f"{figure:10.0f}" for figure in figures.values()))
     sys.stdout.flush()
 
 
