@@ -10,13 +10,13 @@ of its hook by name and may leave out those that it does not need. Its plugin mo
 commands, before any service: it should itself import little, and the rest inside its functions.
 
 Plugins are called in the order of their names; `@hookimpl(tryfirst=True)` and `@hookimpl(trylast=True)` change it.
-Wrappers (`wrapper=True`) are refused. An implementation that raises is logged under its plugin's name, and what it would
-have contributed is missing; where more than that happens, the hook says so. "Raises" means an `Exception`: a `Timeout`
-or `GreenletExit` is not caught.
+Wrappers (`wrapper=True`) are refused. An implementation that raises is logged under its plugin's name, and what it
+would have contributed is missing; where more than that happens, the hook says so. "Raises" means an `Exception`: a
+`Timeout` or `GreenletExit` is not caught.
 
 Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
-(`nameko_container_*`, `nameko_worker_*`) are called where the thing happens, and what they return is ignored. An observer
-may block: it then holds up that container or worker, and no other.
+(`nameko_container_*`, `nameko_worker_*`) are called where the thing happens, and what they return is ignored. An
+observer may block: it then holds up that container or worker, and no other.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def nameko_worker_started(worker_ctx: WorkerContext) -> None:
 
 @hookspec
 def nameko_worker_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None) -> None:
-    """Observe the outcome of a worker's method: the entrypoint has dealt with it (a reply is sent), the dependencies not.
+    """Observe the outcome of a worker's method, which the entrypoint has dealt with (a reply is sent).
 
     Fires: in the worker's greenthread, whether the method returned or raised.
 
@@ -165,9 +165,7 @@ def nameko_worker_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcIn
 
 
 @hookspec
-def nameko_worker_finished(
-    worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None, duration_s: float
-) -> None:
+def nameko_worker_finished(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None, duration_s: float) -> None:
     """Observe the end of a worker: its dependencies are torn down, its slot is about to be freed.
 
     Fires: in the worker's greenthread. Not when the worker was killed, or when a dependency failed: the container is

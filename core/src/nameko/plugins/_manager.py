@@ -1,50 +1,243 @@
-"""The plugin manager: finds the plugins that are installed, loads them, and hands out what they implement."""
+"""The plugin manager: loads the plugins that are found and selected, and hands out what they implement."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-import importlib_metadata
 import pluggy
 
 from nameko import hookspecs
+from nameko.exceptions import PluginError
+from nameko.plugins._checks import find_fault
+from nameko.plugins._declarations import ConfigKey
+from nameko.plugins._discovery import PluginInfo, Status, find_plugins
+from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
+from nameko.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer
     from nameko.extensions import Extension
 
+_log = getLogger(__name__)
+
 
 class PluginManager:
-    """The plugins of a process and what they implement."""
+    """The plugins of a process and what they implement. Without any, unless made by one of the class methods."""
 
     def __init__(self) -> None:
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         self._pluggy.add_hookspecs(hookspecs)
+        self._selection = Selection()
+        self.plugins: list[PluginInfo] = []
 
-    def load_installed(self) -> None:
-        """Load every installed plugin."""
-        for entry_point in importlib_metadata.entry_points(group=hookspecs.PROJECT_NAME):
-            self._pluggy.register(entry_point.load(), name=entry_point.name)
-        self._pluggy.check_pending()
+    # -- loading
+
+    @classmethod
+    def with_plugins(cls, plugins: Mapping[str, object]) -> PluginManager:
+        """A manager of exactly these plugins, modules or objects by name, whatever is installed.
+
+        :raises PluginError: when one of them breaks the rules of the hooks
+        """
+        manager = cls()
+        for name, plugin in _in_order_of_registration(plugins.items()):
+            manager._register(PluginInfo(name, getattr(plugin, "__name__", type(plugin).__name__)), plugin)
+        manager.check()
+        return manager
+
+    @classmethod
+    def load(cls, selection: Selection) -> PluginManager:
+        """A manager of the installed plugins that are selected, each loaded by itself: one that fails hinders no other.
+
+        What failed stands in `plugins`; `check()` raises it.
+        """
+        manager = cls()
+        manager._selection = selection
+        for _, info in _in_order_of_registration((info.name, info) for info in find_plugins(selection)):
+            if info.status is Status.ENABLED:
+                manager._import(info)
+            else:
+                manager.plugins.append(info)
+        manager.plugins.sort(key=lambda info: (info.name, info.distribution or ""))
+        return manager
+
+    def _import(self, info: PluginInfo) -> None:
+        from importlib_metadata import EntryPoint
+
+        try:
+            plugin = EntryPoint(info.name, info.target, hookspecs.PROJECT_NAME).load()
+        except (Exception, SystemExit) as exc:
+            from nameko.import_failures import describe_import_failure
+
+            problem = f"cannot be imported: {describe_import_failure(exc)}"
+            self.plugins.append(info.with_status(Status.NOT_IMPORTABLE, problem))
+        else:
+            self._register(info, plugin)
+
+    def _register(self, info: PluginInfo, plugin: object) -> None:
+        fault = find_fault(self._pluggy, plugin) or self._register_with_pluggy(info.name, plugin)
+        self.plugins.append(info.with_status(*fault) if fault else info.with_status(Status.LOADED, ""))
+
+    def _register_with_pluggy(self, name: str, plugin: object) -> tuple[Status, str] | None:
+        twin = self._pluggy.get_name(plugin)
+        if twin is not None:
+            return Status.DUPLICATE, f"it is the same object as plugin {twin!r}"
+        try:
+            self._pluggy.register(plugin, name=name)
+        except pluggy.PluginValidationError as exc:
+            if self._pluggy.has_plugin(name):  # pluggy before 1.6 registers what it checks as it goes
+                self._pluggy.unregister(name=name)
+            return Status.INVALID_HOOK, " ".join(str(exc).split())
+        return None
+
+    def check(self) -> None:
+        """Check that every plugin that is selected is loaded, and every one that is required.
+
+        :raises PluginError: naming the first one that is not, why, and how to do without it
+        """
+        broken = [info for info in self.plugins if info.broken]
+        if broken:
+            more = f" ({len(broken) - 1} more: see `nameko plugins --verbose`)" if len(broken) > 1 else ""
+            raise PluginError(f"{_describe(broken[0])}{more}")
+        loaded = {name for info in self.loaded for name in (info.name, info.distribution)}
+        for name in sorted(self._selection.require - loaded):
+            raise PluginError(self._describe_missing(name))
+
+    def _describe_missing(self, name: str) -> str:
+        for info in self.plugins:
+            if name in (info.name, info.distribution):
+                return f"plugin {name!r} is required by `{CONFIG_KEY}: require`, but it is blocked: {info.problem}"
+        hint = did_you_mean(name, [info.name for info in self.plugins])
+        return f"plugin {name!r} is required by `{CONFIG_KEY}: require`, but it is not installed{hint}"
+
+    @property
+    def loaded(self) -> list[PluginInfo]:
+        """The plugins that take part."""
+        return [info for info in self.plugins if info.status is Status.LOADED]
+
+    # -- what plugins implement
 
     def observers(self, hook_name: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        """The implementations of an observer hook: plugin name and callable."""
+        """The implementations of a hook in the order in which to call them: plugin name and callable.
+
+        Each callable takes all arguments of the hook, as keywords.
+        """
         hook = getattr(self._pluggy.hook, hook_name)
-        return tuple((impl.plugin_name, impl.function) for impl in hook.get_hookimpls())
+        arguments = frozenset(hook.spec.argnames)
+        return tuple(
+            (impl.plugin_name, _accepting(arguments, impl.function, impl.argnames))
+            for impl in reversed(hook.get_hookimpls())  # pluggy keeps the one to be called first at the end
+        )
+
+    def collect(self, hook_name: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Call a hook and give what each plugin returned, with the plugin's name; None is left out.
+
+        An implementation that raises is logged under its plugin's name and left out.
+        """
+        for name, function in self.observers(hook_name):
+            try:
+                result = function(**arguments)
+            except Exception:
+                _log.exception("plugin %s: %s failed and is ignored", name, hook_name)
+                continue
+            if result is not None:
+                yield name, result
+
+    def collect_items(self, hook_name: str, cls: type, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """The items of the lists that the implementations of a hook return, each with its plugin's name.
+
+        What is not an instance of `cls` is logged under the plugin's name and left out.
+        """
+        for name, result in self.collect(hook_name, **arguments):
+            for item in result if isinstance(result, (list, tuple)) else (result,):
+                if isinstance(item, cls):
+                    yield name, item
+                else:
+                    _log.error("plugin %s: %s must return a list of %s, not %r", name, hook_name, cls.__name__, item)
+
+    def config_keys(self) -> list[ConfigKey]:
+        """The configuration keys that plugins declare."""
+        return [key for _, key in self.collect_items("nameko_config_keys", ConfigKey)]
 
     def service_extensions(self, service_cls: type, config: Mapping[str, Any]) -> list[tuple[str, Extension]]:
-        """What plugins attach to a service."""
-        offers = self._pluggy.hook.nameko_service_extensions(service_cls=service_cls, config=config)
-        return [item for offer in offers if offer for item in offer.items()]
+        """What plugins attach to a service: name and unbound extension. See the hook for what is left out."""
+        attached: dict[str, Extension] = {}
+        for plugin, offer in self.collect("nameko_service_extensions", service_cls=service_cls, config=config):
+            for name, extension in _checked_offer(plugin, offer, service_cls):
+                if attached.setdefault(name, extension) is not extension:
+                    _log.error("plugin %s: `%s` is left out, another plugin has attached one", plugin, name)
+        return list(attached.items())
 
     def not_ready_reasons(self, container: ServiceContainer) -> list[str]:
-        """Why the container cannot serve right now, as plugins see it."""
-        return [reason for reasons in self._pluggy.hook.nameko_ready(container=container) if reasons for reason in reasons]
+        """Why the container cannot serve right now, as plugins see it; one line each."""
+        reasons: list[str] = []
+        for name, is_ready in self.observers("nameko_ready"):
+            try:
+                found = is_ready(container=container) or ()
+                reasons += [found] if isinstance(found, str) else found
+            except Exception as exc:
+                _log.exception("plugin %s: nameko_ready failed", name)
+                reasons.append(f"plugin {name} cannot tell: {type(exc).__name__}")
+        return reasons
 
 
 def plugins_for(config: Mapping[str, Any]) -> PluginManager:
-    """The installed plugins, as the configuration selects them."""
-    manager = PluginManager()
-    manager.load_installed()
+    """The installed plugins, as the configuration selects them. Loaded once for each selection.
+
+    :raises PluginError: when one of them cannot be loaded, breaks the rules, or is required and missing
+    :raises ConfigurationError: when the key `plugins` is malformed
+    """
+    return _checked_manager(Selection.from_config(config), tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _checked_manager(selection: Selection, path: tuple[str, ...]) -> PluginManager:
+    # `path` belongs to the key since it decides what is installed. A failure is not kept.
+    manager = PluginManager.load(selection)
+    manager.check()
+    _log.info("plugins: %s", ", ".join(f"{info.name} ({info.origin})" for info in manager.loaded) or "none")
     return manager
+
+
+def _in_order_of_registration(plugins: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    # pluggy calls what was registered last first.
+    return sorted(plugins, key=lambda item: item[0], reverse=True)
+
+
+def _describe(info: PluginInfo) -> str:
+    # The way out differs when several share the name: blocking by name would block them all.
+    blockable = info.distribution if info.status is Status.DUPLICATE and info.distribution else info.name
+    way_out = f"block it with `-p no:{blockable}` or {DISABLE_VARIABLE}={blockable}"
+    return f"plugin {info.name!r} ({info.origin}): {info.problem}; {way_out}"
+
+
+def _accepting(arguments: frozenset[str], function: Callable[..., Any], taken: tuple[str, ...]) -> Callable[..., Any]:
+    """`function` as something that can be given all `arguments` of its hook as keywords."""
+    if arguments == set(taken):
+        return function
+
+    def call(**given: Any) -> Any:
+        return function(*[given[name] for name in taken])
+
+    call.__name__ = call.__qualname__ = getattr(function, "__name__", repr(function))
+    return call
+
+
+def _checked_offer(plugin: str, offer: Any, service_cls: type) -> Iterator[tuple[str, Extension]]:
+    from nameko.extensions import DependencyProvider, Entrypoint, Extension  # heavy; here they are loaded already
+
+    if not isinstance(offer, Mapping):
+        _log.error("plugin %s: nameko_service_extensions must return a mapping, not %r", plugin, offer)
+        return
+    for name, extension in offer.items():
+        if not isinstance(extension, Extension):
+            _log.error("plugin %s: `%s` is left out, it is no extension: %r", plugin, name, extension)
+        elif isinstance(extension, DependencyProvider) and hasattr(service_cls, name):
+            _log.error("plugin %s: `%s` is left out, %s has one of its own", plugin, name, service_cls.__name__)
+        elif isinstance(extension, Entrypoint) and not callable(getattr(service_cls, name, None)):
+            _log.error("plugin %s: `%s` is left out, %s has no such method", plugin, name, service_cls.__name__)
+        else:
+            yield name, extension
