@@ -280,7 +280,8 @@ class BlockingClient:
 
     def _read_what_is_there(self) -> None:
         try:
-            with self._using(Deadline(0)):
+            # Time enough to answer, should the broker have said good-bye: it waits for that and confirms nothing more.
+            with self._using(Deadline(CLOSE_TIMEOUT_S)):
                 while True:
                     self._connection.drain_events(timeout=0)
         except TimeoutError:
