@@ -6,6 +6,7 @@ timeouts and sockets from here. Today the library is eventlet; replacing it mean
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections import deque
@@ -55,12 +56,14 @@ __all__ = [
     "call_without_leaks",
     "cancel_after",
     "current",
+    "current_hub",
     "fail_fast_imap",
     "is_monkey_patched",
     "join_all",
     "kill",
     "listen",
     "monkey_patch",
+    "non_blocking_socket",
     "original",
     "park",
     "run_in_native_thread",
@@ -132,6 +135,21 @@ def wait_writable(sock: Any, timeout_s: float | None = None) -> None:
     trampoline(sock, write=True, timeout=timeout_s)
 
 
+def current_hub() -> object:
+    """The hub of this native thread, to be compared only: what belongs to one must not be used from another."""
+    hub: object = eventlet.hubs.get_hub()
+    return hub
+
+
+def non_blocking_socket(family: int, kind: int, protocol: int = 0) -> Any:
+    """A plain socket whose calls return at once, to be paired with `wait_readable` and `wait_writable`."""
+    sock = original("socket").socket(family, kind, protocol)
+    sock.setblocking(False)
+    # The descriptor may be that of a socket which somebody closed while waiting for it: the wait ends now.
+    eventlet.hubs.notify_opened(sock.fileno())
+    return sock
+
+
 @contextmanager
 def cancel_after(timeout_s: float | None, exception: BaseException) -> Iterator[None]:
     """Raise `exception` in this greenthread when the block takes longer than `timeout_s` seconds (None: never)."""
@@ -173,7 +191,7 @@ class Doorbell:
 
     def __init__(self) -> None:
         self._os = original("os")
-        self.thread_id: int = _thread_id()
+        self._thread_id = _thread_id()
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._reader, self._writer = self._os.pipe()
         self._os.set_blocking(self._reader, False)
@@ -181,9 +199,13 @@ class Doorbell:
         self._hub = eventlet.hubs.get_hub()
         self._listener = self._hub.add(self._hub.READ, self._reader, self._answer, self._answer, None)
 
+    def is_mine(self) -> bool:
+        """Whether it was made in this operating system thread."""
+        return _thread_id() == self._thread_id
+
     def call(self, fn: Callable[..., object], *args: Any) -> None:
         """Call `fn(*args)`, which must not block, in the thread that made this: at once when that is this thread."""
-        if _thread_id() == self.thread_id:
+        if self.is_mine():
             fn(*args)
             return
         self._calls.append((fn, args))
@@ -224,9 +246,14 @@ class TaskThread(GreenThread):  # type: ignore[misc]
     def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """What runs in the thread."""
         try:
-            super().main(function, args, kwargs)
+            self._exit_event.send(function(*args, **kwargs))
         except BaseException:
-            pass  # recorded: `wait()` raises it
+            self._exit_event.send_exception(*sys.exc_info())
+        self._resolve_links()
+
+    def has_failed(self) -> bool:
+        """Whether the thread has ended with an exception."""
+        return bool(self._exit_event.has_exception())
 
 
 def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
@@ -331,17 +358,24 @@ class WorkerPool(GreenPool):  # type: ignore[misc]
 
         In a thread of this very pool it does not block but calls the function, since the pool might never have room.
         """
-        if self.sem.locked() and current() in self.coroutines_running:
+        if self.sem.counter <= 0 and current() in self.coroutines_running:
             thread = WorkerThread(current())
             thread.main(function, args, kwargs)
             return thread
         self.sem.acquire()
         thread = _start(WorkerThread, function, args, kwargs)
-        if not self.coroutines_running:
-            self.no_coros_running = Event()
         self.coroutines_running.add(thread)
         thread.link(self._spawn_done)
         return thread
+
+    def waitall(self) -> None:
+        """Wait until no thread of the pool is running, except the one that calls this."""
+        while others := self.coroutines_running - {current()}:
+            wait_all(others)
+
+    def _spawn_done(self, coro: WorkerThread) -> None:
+        self.coroutines_running.discard(coro)
+        self.sem.release()
 
 
 def park() -> Any:

@@ -18,6 +18,7 @@ SERIALIZERS_CONFIG_KEY: Final = "SERIALIZERS"
 ACCEPT_CONFIG_KEY: Final = "ACCEPT"
 MAX_WORKERS_CONFIG_KEY: Final = "max_workers"
 PARENT_CALLS_CONFIG_KEY: Final = "parent_calls_tracked"
+SHUTDOWN_TIMEOUT_CONFIG_KEY: Final = "SHUTDOWN_TIMEOUT"
 SERVICE_CONTAINER_CONFIG_KEY: Final = "SERVICE_CONTAINER_CLS"
 WEB_SERVER_CONFIG_KEY: Final = "WEB_SERVER_ADDRESS"
 
@@ -27,6 +28,7 @@ DEFAULT_MAX_WORKERS: Final = 10
 DEFAULT_PARENT_CALLS_TRACKED: Final = 10
 DEFAULT_PREFETCH_COUNT: Final = 10
 DEFAULT_SERIALIZER: Final = "json"
+DEFAULT_SHUTDOWN_TIMEOUT_S: Final = 30
 # Waits in seconds, as kombu's `ensure_connection` takes them.
 DEFAULT_TRANSPORT_OPTIONS: Final = {"max_retries": 3, "interval_start": 2, "interval_step": 1, "interval_max": 5}
 

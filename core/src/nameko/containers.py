@@ -1,4 +1,4 @@
-"""The service container, which runs one service class, and the worker context, which is one call.
+"""The service container: runs one service class.
 
 A container binds the extensions that a service class declares and takes them through their life. A *worker* is one
 call of one service method, by one entrypoint, in a greenthread and with a service instance of its own.
@@ -9,21 +9,22 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from logging import getLogger
 from typing import Any
 
 from nameko import concurrency, serialization
-from nameko.concurrency import Event, GreenletExit, GreenPool, SpawningProxy, SpawningSet, Timeout
+from nameko._worker_context import WorkerContext, new_call_id
+from nameko.concurrency import Event, GreenletExit, SpawningSet, WorkerPool
 from nameko.config import config as global_config
 from nameko.constants import (
-    CALL_ID_STACK_CONTEXT_KEY,
     DEFAULT_MAX_WORKERS,
     DEFAULT_PARENT_CALLS_TRACKED,
+    DEFAULT_SHUTDOWN_TIMEOUT_S,
     MAX_WORKERS_CONFIG_KEY,
     PARENT_CALLS_CONFIG_KEY,
     SERVICE_CONTAINER_CONFIG_KEY,
+    SHUTDOWN_TIMEOUT_CONFIG_KEY,
 )
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import (
@@ -39,13 +40,16 @@ from nameko.observers import Observers, notify
 from nameko.plugins import PluginManager, plugins_for
 from nameko.utils import import_from_path
 
+__all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
+
 _log = getLogger(__name__)
 
 #: Called with (worker_ctx, result, exc_info) after the method; what it returns replaces result and exc_info.
-ResultHandler = Callable[["WorkerContext", Any, ExcInfo | None], tuple[Any, ExcInfo | None]]
+ResultHandler = Callable[["WorkerContext", Any, "ExcInfo | None"], "tuple[Any, ExcInfo | None]"]
 
-# How many timeouts that a method left behind may strike one step of its worker's completion before it counts as failed.
-_STRAY_TIMEOUTS_TOLERATED = 10
+# What each step of a shutdown may still take when SHUTDOWN_TIMEOUT is used up: long enough to drop connections, and
+# short enough for all four steps together to stay within the two seconds that a shutdown may run over.
+_GRACE_S = 0.4
 
 
 def get_service_name(service_cls: type) -> str:
@@ -54,7 +58,7 @@ def get_service_name(service_cls: type) -> str:
     :raises ConfigurationError: when it has none, or one that is not a string
     """
     name = getattr(service_cls, "name", None)
-    if name is None:
+    if not name:
         raise ConfigurationError(f"Service class {service_cls.__name__} has no `name`: give it one, as a string.")
     if not isinstance(name, str):
         raise ConfigurationError(f"Service class {service_cls.__name__}: `name` must be a string, not {name!r}.")
@@ -62,83 +66,15 @@ def get_service_name(service_cls: type) -> str:
 
 
 def get_container_cls(config: Mapping[str, Any] | None = None) -> type[ServiceContainer]:
-    """The container class that the configuration names (`SERVICE_CONTAINER_CLS`), or `ServiceContainer`."""
-    path = (global_config if config is None else config).get(SERVICE_CONTAINER_CONFIG_KEY)
-    return import_from_path(path) or ServiceContainer
+    """The container class that the configuration names (`SERVICE_CONTAINER_CLS`), or `ServiceContainer`.
 
-
-def new_call_id() -> str:
-    """A unique id for a call."""
-    return str(uuid.uuid4())
-
-
-class WorkerContext:
-    """One call of one service method.
-
-    :param container: the container that runs it
-    :param service: the instance of the service class, made for this call alone
-    :param entrypoint: what caused the call
-    :param args: positional arguments of the method
-    :param kwargs: keyword arguments of the method
-    :param data: context data: what travels with the call from service to service
+    :raises ConfigurationError: when there is no such class
     """
-
-    def __init__(
-        self,
-        container: ServiceContainer,
-        service: Any,
-        entrypoint: Entrypoint,
-        args: Sequence[Any] | None = None,
-        kwargs: dict[str, Any] | None = None,
-        data: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.container = container
-        self.service = service
-        self.entrypoint = entrypoint
-        self.service_name = container.service_name
-        self.args = args if args is not None else ()
-        self.kwargs = kwargs if kwargs is not None else {}
-        self.data: dict[str, Any] = dict(data) if data else {}
-        self._parent_call_ids: list[str] = self.data.pop(CALL_ID_STACK_CONTEXT_KEY, None) or []
-        self._call_id: str | None = None
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The container's configuration."""
-        return self.container.config
-
-    @property
-    def call_id(self) -> str:
-        """`<service>.<method>.<unique id>`."""
-        if self._call_id is None:
-            self._call_id = f"{self.service_name}.{self.entrypoint.method_name}.{new_call_id()}"
-        return self._call_id
-
-    @property
-    def call_id_stack(self) -> list[str]:
-        """The ids of the calls that led here, oldest first, and this one's; `parent_calls_tracked` + 1 at most."""
-        tracked = self.container.parent_calls_tracked
-        return [*(self._parent_call_ids[-tracked:] if tracked else ()), self.call_id]
-
-    @property
-    def context_data(self) -> dict[str, Any]:
-        """What the calls that this worker makes carry: its data and its call id stack."""
-        return {**self.data, CALL_ID_STACK_CONTEXT_KEY: self.call_id_stack}
-
-    @property
-    def origin_call_id(self) -> str | None:
-        """The id of the first call of the chain that is still known; None when this is it."""
-        stack = self.call_id_stack
-        return stack[0] if len(stack) > 1 else None
-
-    @property
-    def immediate_parent_call_id(self) -> str | None:
-        """The id of the calling worker; None when the call came from outside."""
-        stack = self.call_id_stack
-        return stack[-2] if len(stack) > 1 else None
-
-    def __repr__(self) -> str:
-        return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
+    path = (global_config if config is None else config).get(SERVICE_CONTAINER_CONFIG_KEY)
+    try:
+        return import_from_path(path) or ServiceContainer
+    except ImportError as exc:
+        raise ConfigurationError(f"{SERVICE_CONTAINER_CONFIG_KEY}: {exc}") from exc
 
 
 class ServiceContainer:
@@ -163,22 +99,28 @@ class ServiceContainer:
         self.service_name = get_service_name(service_cls)
         self.plugins = plugins_for(self.config) if plugins is None else plugins
         self.observers = Observers(self.plugins.observers)
-        self.max_workers: int = self.config.get(MAX_WORKERS_CONFIG_KEY) or DEFAULT_MAX_WORKERS
-        self.parent_calls_tracked: int = self.config.get(PARENT_CALLS_CONFIG_KEY, DEFAULT_PARENT_CALLS_TRACKED)
         self.serializer, self.accept = serialization.setup(self.config)
+        self.max_workers = int(_number(self.config, MAX_WORKERS_CONFIG_KEY, DEFAULT_MAX_WORKERS, minimum=1))
+        self.parent_calls_tracked = int(_number(self.config, PARENT_CALLS_CONFIG_KEY, DEFAULT_PARENT_CALLS_TRACKED))
+        self.shutdown_timeout_s = _number(self.config, SHUTDOWN_TIMEOUT_CONFIG_KEY, DEFAULT_SHUTDOWN_TIMEOUT_S)
+
+        self.started = False
+        self._being_killed = False
+        self._takes_workers = True
+        self._died = Event()  # raises what killed the container, for `wait()`
+        self._ended = Event()  # the same moment, without an exception
+        self._worker_pool = WorkerPool(self.max_workers)
+        self._worker_threads: dict[WorkerContext, Any] = {}
+        self._managed_threads: dict[Any, str] = {}
+        self._life_cycle_threads: set[Any] = set()  # run an extension's setup, start, stop or kill
+        self._stopper: Any = None  # the thread that runs `_stop_in_order`
+        self._waiting_for_end: set[Any] = set()
 
         self.shared_extensions: dict[Any, Extension] = {}
         self.dependencies = SpawningSet()
         self.entrypoints = SpawningSet()
         self.subextensions = SpawningSet()
         self._bind_extensions()
-
-        self.started = False
-        self._being_killed = False
-        self._died = Event()
-        self._worker_pool = GreenPool(self.max_workers)
-        self._worker_threads: dict[WorkerContext, Any] = {}
-        self._managed_threads: dict[Any, str] = {}
 
     # -- binding
 
@@ -200,8 +142,7 @@ class ServiceContainer:
         elif isinstance(extension, Entrypoint):
             self._add(self.entrypoints, extension.bind(self.interface, name))
         else:
-            bound = extension.bind(self.interface)
-            self.subextensions.update([*iter_extensions(bound), bound])
+            self._add(self.subextensions, extension.bind(self.interface))
 
     def _add(self, group: SpawningSet, bound: Extension) -> None:
         group.add(bound)
@@ -222,37 +163,40 @@ class ServiceContainer:
     def start(self) -> None:
         """Set up every extension, then start every extension; each phase runs all of them at once.
 
-        :raises: what the first extension that fails raises
+        When the container is stopped or killed meanwhile, this gives up and ends as `wait()` does.
+
+        :raises: what the first extension that fails raises; the container is then killed
         """
         _log.debug("starting %s", self)
         self.started = True
-        extensions = SpawningProxy(self.extensions, abort_on_error=True)
-        extensions.setup()
-        extensions.start()
-        if self.observers.container_started:
+        try:
+            self._call_each_or_raise("setup")
+            self._call_each_or_raise("start")
+        except BaseException:
+            if not self._is_going_down():
+                exc_info: ExcInfo = sys.exc_info()  # type: ignore[assignment]
+                self._begin_kill(None if isinstance(exc_info[1], GreenletExit) else exc_info)
+                self._wait_for_end()
+                raise
+            _log.debug("starting %s was given up", self, exc_info=True)
+        if self._is_going_down():
+            self._wait_for_end()
+            self._died.wait()
+        elif self.observers.container_started:
             notify(self.observers.container_started, container=self)
 
     def stop(self) -> None:
         """Stop in order: entrypoints, running workers, dependencies, the rest. Returns when all is done.
 
-        Harmless when called again, or while the container is being killed.
+        That takes at most `SHUTDOWN_TIMEOUT` seconds and two more: workers that run longer are killed, and an
+        extension whose `stop()` takes longer is given up. Harmless when called again, or while the container is being
+        killed.
         """
-        if self._died.ready():
-            return
-        if self._being_killed:
-            self._wait_quietly()
-            return
-        _log.debug("stopping %s", self)
-        self._stop_each(self.entrypoints)
-        self._worker_pool.waitall()
-        self._stop_each(self.dependencies)
-        self._stop_each(self.subextensions)
-        self._kill_managed_threads()
-        self.started = False
-        if not self._died.ready():
-            self._died.send(None)
-            if self.observers.container_stopped:
-                notify(self.observers.container_stopped, container=self)
+        if not self._is_going_down():
+            _log.debug("stopping %s", self)
+            self._stopper = concurrency.spawn_task(self._stop_in_order)
+            self._stopper.link(self._kill_if_failed, "stopping")
+        self._wait_for_end()
 
     def kill(self, exc_info: ExcInfo | None = None) -> None:
         """Give up at once: kill entrypoints, workers, all extensions and managed threads.
@@ -261,29 +205,13 @@ class ServiceContainer:
 
         :param exc_info: the reason, which `wait()` raises
         """
-        if self._being_killed:
-            self._wait_quietly()
-            return
-        self._being_killed = True
-        if self._died.ready():
-            return
-        if exc_info is not None:
-            _log.error("killing %s due to %r", self, exc_info[1])
-        else:
-            _log.info("killing %s", self)
-        self._kill_each(self.entrypoints)
-        self._kill_worker_threads()
-        self._kill_each(self.extensions)
-        self._kill_managed_threads()
-        self.started = False
-        if self._died.ready():  # `stop` was under way and has finished meanwhile
-            return
-        if exc_info is not None:
-            self._died.send_exception(*exc_info)
-        else:
-            self._died.send(None)
-        if self.observers.container_killed:
-            notify(self.observers.container_killed, container=self, exc_info=exc_info)
+        if not self._being_killed and not self._ended.ready():
+            if exc_info is not None:
+                _log.error("killing %s due to %r", self, exc_info[1])
+            else:
+                _log.info("killing %s", self)
+            self._begin_kill(exc_info)
+        self._wait_for_end()
 
     def wait(self) -> None:
         """Wait until the container has stopped.
@@ -292,36 +220,113 @@ class ServiceContainer:
         """
         self._died.wait()
 
-    def _wait_quietly(self) -> None:
+    def _is_going_down(self) -> bool:
+        return self._being_killed or self._stopper is not None or self._ended.ready()
+
+    def _wait_for_end(self) -> None:
+        # Whoever waits here is spared by the shutdown, which would otherwise wait for, or kill, the worker or managed
+        # thread that has asked for it.
+        thread = concurrency.current()
+        self._waiting_for_end.add(thread)
         try:
-            self._died.wait()
-        except Exception:  # it is reported by whoever owns `wait()`
-            pass
+            self._ended.wait()
+        finally:
+            self._waiting_for_end.discard(thread)
 
-    def _stop_each(self, extensions: Iterable[Extension]) -> None:
-        threads = [concurrency.spawn(_stop_or_log, extension) for extension in extensions]
-        for thread in threads:
-            thread.wait()
+    def _stop_in_order(self) -> None:
+        deadline = time.monotonic() + self.shutdown_timeout_s
+        self._kill_threads(self._life_cycle_threads)  # of a start that is under way
+        self._stop_each(self.entrypoints, deadline)
+        self._finish_workers(deadline)
+        self._stop_each(self.dependencies, deadline)
+        self._stop_each(self.subextensions, deadline)
+        self._kill_managed_threads()
+        if self.observers.container_stopped:
+            notify(self.observers.container_stopped, container=self)
+        self._end(None)
 
-    def _kill_each(self, extensions: Iterable[Extension]) -> None:
-        for extension in extensions:
-            try:
-                extension.kill()
-            except Exception:
-                _log.warning("%r failed in kill()", extension, exc_info=True)
+    def _begin_kill(self, exc_info: ExcInfo | None) -> None:
+        self._being_killed = True
+        self._takes_workers = False
+        concurrency.spawn_task(self._kill_in_order, exc_info)
 
-    def _kill_worker_threads(self) -> None:
-        if self._worker_threads:
-            _log.warning("killing %d active workers of %s", len(self._worker_threads), self)
-            for thread in list(self._worker_threads.values()):
-                thread.kill()
+    def _kill_in_order(self, exc_info: ExcInfo | None) -> None:
+        try:
+            self._kill_threads(self._life_cycle_threads)
+            if self._stopper is not None:
+                self._stopper.kill()
+            self._call_each("kill", self.entrypoints, _GRACE_S)
+            self._kill_workers("being killed")
+            self._call_each("kill", self.extensions, _GRACE_S)
+            self._kill_managed_threads()
+            if self.observers.container_killed:
+                notify(self.observers.container_killed, container=self, exc_info=exc_info)
+        finally:
+            self._end(exc_info)
+
+    def _end(self, exc_info: ExcInfo | None) -> None:
+        self.started = False
+        self._takes_workers = False
+        if not self._died.ready():
+            if exc_info is not None:
+                self._died.send_exception(*exc_info)
+            else:
+                self._died.send(None)
+        if not self._ended.ready():
+            self._ended.send(None)
+
+    def _call_each_or_raise(self, method_name: str) -> None:
+        threads = [concurrency.spawn_task(getattr(extension, method_name)) for extension in self.extensions]
+        self._life_cycle_threads.update(threads)
+        try:
+            concurrency.join_all(threads)
+        finally:
+            self._life_cycle_threads.difference_update(threads)
+
+    def _stop_each(self, extensions: Iterable[Extension], deadline: float) -> None:
+        self._call_each("stop", extensions, max(deadline - time.monotonic(), _GRACE_S))
+
+    def _call_each(self, method_name: str, extensions: Iterable[Extension], timeout_s: float) -> None:
+        threads = {concurrency.spawn_task(_call_or_log, each, method_name): each for each in extensions}
+        self._life_cycle_threads.update(threads)
+        try:
+            for thread in concurrency.wait_all(threads, timeout_s):
+                if thread not in self._waiting_for_end:
+                    _log.warning("%r: %s() has not returned and is given up", threads[thread], method_name)
+                    thread.kill()
+        finally:
+            self._life_cycle_threads.difference_update(threads)
+
+    def _finish_workers(self, deadline: float) -> None:
+        while threads := self._sparing_waiters(self._worker_threads.values()):
+            if concurrency.wait_all(threads, max(deadline - time.monotonic(), 0)):
+                self._kill_workers(f"still running after {SHUTDOWN_TIMEOUT_CONFIG_KEY} ({self.shutdown_timeout_s} s)")
+                break
+        self._takes_workers = False
+
+    def _kill_workers(self, reason: str) -> None:
+        self._takes_workers = False
+        threads = self._sparing_waiters(self._worker_threads.values())
+        if not threads:
+            return
+        names = ", ".join(str(each.label) for each in threads)
+        _log.warning("killing %d active workers of %s, %s: %s", len(threads), self, reason, names)
+        self._kill_threads(threads)
+        for thread in concurrency.wait_all(threads, _GRACE_S):
+            _log.error("%s does not end although it was killed; going on without it", thread.label)
 
     def _kill_managed_threads(self) -> None:
-        current = concurrency.current()
         for thread, identifier in list(self._managed_threads.items()):
-            if thread is not current:
+            if thread not in self._waiting_for_end:
                 _log.warning("killing managed thread `%s` of %s", identifier, self)
                 thread.kill()
+
+    def _kill_threads(self, threads: Iterable[Any]) -> None:
+        for thread in self._sparing_waiters(threads):
+            thread.kill()
+
+    def _sparing_waiters(self, threads: Iterable[Any]) -> list[Any]:
+        return [thread for thread in threads if thread not in self._waiting_for_end]
 
     # -- readiness
 
@@ -343,23 +348,25 @@ class ServiceContainer:
         """Run the entrypoint's method in a worker. Blocks while `max_workers` of them are running.
 
         :param context_data: what came with the call, `call_id_stack` included
-        :param handle_result: called with the outcome in the worker's greenthread, before the dependencies see it
+        :param handle_result: called with the outcome in the worker's greenthread, before the dependencies see it. It is
+            not called when the worker is killed together with the container: the work is to be given back.
         :raises ContainerBeingKilled: when the container is going down
+        :raises: whatever the constructor of the service class raises
         """
-        self._refuse_when_killed()
-        service = self.service_cls()
-        worker_ctx = WorkerContext(self, service, entrypoint, args, kwargs, data=context_data)
+        self._refuse_when_going_down()
+        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, data=context_data)
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
-        if self._being_killed:  # meanwhile, while it waited for a slot
+        if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot
             thread.kill()
-            self._refuse_when_killed()
+            self._refuse_when_going_down()
+        thread.label = worker_ctx
         self._worker_threads[worker_ctx] = thread
         thread.link(self._handle_worker_exited, worker_ctx)
         return worker_ctx
 
-    def _refuse_when_killed(self) -> None:
-        if self._being_killed:
-            raise ContainerBeingKilled(f"{self.service_name} is being killed")
+    def _refuse_when_going_down(self) -> None:
+        if self._being_killed or not self._takes_workers:
+            raise ContainerBeingKilled(f"{self.service_name} is going down and takes no more work")
 
     def _run_worker(self, worker_ctx: WorkerContext, handle_result: ResultHandler | None) -> None:
         observers = self.observers
@@ -370,11 +377,11 @@ class ServiceContainer:
         result, exc_info = self._call_method(worker_ctx)
         try:
             if handle_result is not None:
-                result, exc_info = _despite_stray_timeouts(handle_result, worker_ctx, result, exc_info)
+                result, exc_info = handle_result(worker_ctx, result, exc_info)
             if observers.worker_result:
                 notify(observers.worker_result, worker_ctx=worker_ctx, result=result, exc_info=exc_info)
-            _despite_stray_timeouts(self._worker_result, worker_ctx, result, exc_info)
-            _despite_stray_timeouts(self._worker_teardown, worker_ctx)
+            self._worker_result(worker_ctx, result, exc_info)
+            self._worker_teardown(worker_ctx)
             if observers.worker_finished:
                 notify(
                     observers.worker_finished,
@@ -384,24 +391,22 @@ class ServiceContainer:
                     duration_s=time.perf_counter() - started_at,
                 )
         finally:
-            del exc_info  # its traceback refers to this frame
+            del exc_info  # its traceback may refer to this frame
 
     def _call_method(self, worker_ctx: WorkerContext) -> tuple[Any, ExcInfo | None]:
         method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)  # type: ignore[arg-type]
         try:
-            return method(*worker_ctx.args, **worker_ctx.kwargs), None
+            return concurrency.call_without_leaks(method, worker_ctx.args, worker_ctx.kwargs), None
         except BaseException as exc:
             # Whatever a method raises is its outcome: a leaked Timeout, SystemExit or KeyboardInterrupt takes neither
             # the worker's slot nor the process. Only being killed together with the container is obeyed.
-            if isinstance(exc, GreenletExit) and self._being_killed:
+            if isinstance(exc, GreenletExit) and not self._takes_workers:
                 raise
             self._log_failure(worker_ctx, exc)
-            exc_type, value, traceback = sys.exc_info()
-            return None, (exc_type, value, traceback)  # type: ignore[return-value]
+            return None, sys.exc_info()  # type: ignore[return-value]  # not in a local: the traceback holds this frame
 
     def _log_failure(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
-        expected = worker_ctx.entrypoint.expected_exceptions
-        if isinstance(exc, expected):
+        if isinstance(exc, worker_ctx.entrypoint.expected_exceptions):
             _log.warning("(expected) error handling worker %s: %s", worker_ctx, exc, exc_info=True)
         else:
             _log.exception("error handling worker %s: %s", worker_ctx, exc)
@@ -423,7 +428,9 @@ class ServiceContainer:
 
     def _handle_worker_exited(self, thread: Any, worker_ctx: WorkerContext) -> None:
         self._worker_threads.pop(worker_ctx, None)
-        self._kill_if_failed(thread, repr(worker_ctx))
+        if thread.has_failed():
+            # A worker that was killed alone has left its caller without an answer: not to be passed over in silence.
+            self._kill_if_failed(thread, repr(worker_ctx), may_be_killed=not self._takes_workers)
 
     # -- managed threads
 
@@ -431,9 +438,13 @@ class ServiceContainer:
         """Run `fn()` in a greenthread that lives no longer than the container; if it raises, the container is killed.
 
         :param identifier: what to call it in the log; the function's name by default
+        :returns: the greenthread, with `wait()`, `kill()` and `link(fn)`
+        :raises ContainerBeingKilled: when the container has ended
         """
-        thread = concurrency.spawn(fn)
-        self._managed_threads[thread] = identifier or getattr(fn, "__name__", repr(fn))
+        if self._ended.ready():
+            raise ContainerBeingKilled(f"{self.service_name} has ended and runs no more threads")
+        thread = concurrency.spawn_task(fn)
+        self._managed_threads[thread] = identifier or str(getattr(fn, "__name__", fn))
         thread.link(self._handle_managed_thread_exited)
         return thread
 
@@ -441,34 +452,40 @@ class ServiceContainer:
         identifier = self._managed_threads.pop(thread, "<unknown>")
         self._kill_if_failed(thread, f"managed thread `{identifier}`")
 
-    def _kill_if_failed(self, thread: Any, what: str) -> None:
+    def _kill_if_failed(self, thread: Any, what: str, may_be_killed: bool = True) -> None:
         try:
             thread.wait()
         except GreenletExit:
-            _log.debug("%s of %s was killed", what, self)
+            if may_be_killed:
+                _log.debug("%s of %s was killed", what, self)
+            else:
+                self._fail(what, RuntimeError(f"{what} was killed while {self.service_name} was running"))
         except BaseException as exc:
-            _log.critical("%s of %s failed: the container is killed", what, self, exc_info=True)
-            exc_info = (type(exc), exc, exc.__traceback__)
-            # In a thread of its own: this one is about to end, and may be among those that `kill` kills.
-            concurrency.spawn_detached(self.kill, exc_info)
+            self._fail(what, exc)
+
+    def _fail(self, what: str, exc: BaseException) -> None:
+        exc_info = (type(exc), exc, exc.__traceback__)
+        _log.critical("%s of %s failed: the container is killed", what, self, exc_info=exc_info)
+        # In a thread of its own: this one is about to end, and may be among those that `kill` kills.
+        concurrency.spawn_task(self.kill, exc_info)
 
     def __repr__(self) -> str:
         return f"<ServiceContainer [{self.service_name}] at 0x{id(self):x}>"
 
 
-def _stop_or_log(extension: Extension) -> None:
+def _number(config: Mapping[str, Any], key: str, default: float, minimum: float = 0) -> float:
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum:
+        raise ConfigurationError(f"{key} must be a number of at least {minimum}, not {value!r}.")
+    return value
+
+
+def _call_or_log(extension: Extension, method_name: str) -> None:
     try:
-        extension.stop()
-    except Exception:  # the shutdown goes on: what comes after must be released too
-        _log.exception("%r failed in stop()", extension)
-
-
-def _despite_stray_timeouts(step: Callable[..., Any], *args: Any) -> Any:
-    # A `Timeout` that the method started and never cancelled strikes whatever the worker does later. Each strikes
-    # once, so the step is simply done again.
-    for _ in range(_STRAY_TIMEOUTS_TOLERATED):
-        try:
-            return step(*args)
-        except Timeout as timeout:
-            _log.warning("a timeout that a service method left running (%s) struck its worker; going on", timeout)
-    return step(*args)
+        getattr(extension, method_name)()
+    except GreenletExit:
+        raise
+    except BaseException:  # the shutdown goes on: what comes after must be released too
+        _log.exception("%r failed in %s()", extension, method_name)

@@ -1,0 +1,90 @@
+"""The worker context: what is known about one call of one service method."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nameko.constants import CALL_ID_STACK_CONTEXT_KEY
+
+if TYPE_CHECKING:
+    from nameko.containers import ServiceContainer
+    from nameko.extensions import Entrypoint
+
+
+def new_call_id() -> str:
+    """A unique id for a call."""
+    return str(uuid.uuid4())
+
+
+class WorkerContext:
+    """One call of one service method.
+
+    :param container: the container that runs it
+    :param service: the instance of the service class, made for this call alone
+    :param entrypoint: what caused the call
+    :param args: positional arguments of the method
+    :param kwargs: keyword arguments of the method
+    :param data: context data: what travels with the call from service to service
+    """
+
+    def __init__(
+        self,
+        container: ServiceContainer,
+        service: Any,
+        entrypoint: Entrypoint,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.container = container
+        self.service = service
+        self.entrypoint = entrypoint
+        self.service_name = container.service_name
+        self.args = args if args is not None else ()
+        self.kwargs = kwargs if kwargs is not None else {}
+        self.data: dict[str, Any] = dict(data) if data else {}
+        self._parent_call_ids: list[str] = self.data.pop(CALL_ID_STACK_CONTEXT_KEY, None) or []
+        self._call_id: str | None = None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The container's configuration."""
+        return self.container.config
+
+    @property
+    def call_id(self) -> str:
+        """`<service>.<method>.<unique id>`."""
+        if self._call_id is None:
+            self._call_id = f"{self.service_name}.{self.entrypoint.method_name}.{new_call_id()}"
+        return self._call_id
+
+    @property
+    def call_id_stack(self) -> list[str]:
+        """The ids of the calls that led here, oldest first, and this one's; `parent_calls_tracked` + 1 at most."""
+        tracked = self.container.parent_calls_tracked
+        return [*(self._parent_call_ids[-tracked:] if tracked else ()), self.call_id]
+
+    @property
+    def context_data(self) -> dict[str, Any]:
+        """What the calls that this worker makes carry: its data and its call id stack."""
+        return {**self.data, CALL_ID_STACK_CONTEXT_KEY: self.call_id_stack}
+
+    @property
+    def origin_call_id(self) -> str | None:
+        """The id of the first call of the chain that is still known; None when this is it."""
+        stack = self.call_id_stack
+        return stack[0] if len(stack) > 1 else None
+
+    @property
+    def immediate_parent_call_id(self) -> str | None:
+        """The id of the calling worker; None when the call came from outside."""
+        stack = self.call_id_stack
+        return stack[-2] if len(stack) > 1 else None
+
+    def __repr__(self) -> str:
+        return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
+
+
+WorkerContext.__module__ = new_call_id.__module__ = "nameko.containers"
