@@ -251,10 +251,6 @@ class TaskThread(GreenThread):  # type: ignore[misc]
             self._exit_event.send_exception(*sys.exc_info())
         self._resolve_links()
 
-    def has_failed(self) -> bool:
-        """Whether the thread has ended with an exception."""
-        return bool(self._exit_event.has_exception())
-
 
 def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
     """Run `fn` in a `TaskThread`, which has `wait()`, `kill()` and `link(fn)`."""

@@ -428,9 +428,8 @@ class ServiceContainer:
 
     def _handle_worker_exited(self, thread: Any, worker_ctx: WorkerContext) -> None:
         self._worker_threads.pop(worker_ctx, None)
-        if thread.has_failed():
-            # A worker that was killed alone has left its caller without an answer: not to be passed over in silence.
-            self._kill_if_failed(thread, repr(worker_ctx), may_be_killed=not self._takes_workers)
+        # A worker that was killed alone has left its caller without an answer: not to be passed over in silence.
+        self._kill_if_failed(thread, worker_ctx, may_be_killed=not self._takes_workers)
 
     # -- managed threads
 
@@ -452,7 +451,7 @@ class ServiceContainer:
         identifier = self._managed_threads.pop(thread, "<unknown>")
         self._kill_if_failed(thread, f"managed thread `{identifier}`")
 
-    def _kill_if_failed(self, thread: Any, what: str, may_be_killed: bool = True) -> None:
+    def _kill_if_failed(self, thread: Any, what: object, may_be_killed: bool = True) -> None:
         try:
             thread.wait()
         except GreenletExit:
@@ -463,7 +462,7 @@ class ServiceContainer:
         except BaseException as exc:
             self._fail(what, exc)
 
-    def _fail(self, what: str, exc: BaseException) -> None:
+    def _fail(self, what: object, exc: BaseException) -> None:
         exc_info = (type(exc), exc, exc.__traceback__)
         _log.critical("%s of %s failed: the container is killed", what, self, exc_info=exc_info)
         # In a thread of its own: this one is about to end, and may be among those that `kill` kills.

@@ -15,15 +15,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nameko.concurrency import Event
-from nameko.exceptions import IncorrectSignature
+from nameko.exceptions import ConfigurationError, IncorrectSignature
 
 if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
+
     from nameko.containers import ServiceContainer, WorkerContext
 
-ExtensionT = TypeVar("ExtensionT", bound="Extension")
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: A method's entrypoints stand in this attribute of the function, as a set.
@@ -45,7 +46,7 @@ class Extension:
     #: The container, once bound. A weak proxy: an extension does not keep its container alive.
     container: ServiceContainer = None  # type: ignore[assignment]
 
-    def __new__(cls: type[ExtensionT], *args: Any, **kwargs: Any) -> ExtensionT:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments for `bind`."""
         self = super().__new__(cls)
         self._declared = (args, kwargs)
@@ -63,7 +64,7 @@ class Extension:
     def kill(self) -> None:
         """Called when the container is killed: give up at once, without waiting and without raising."""
 
-    def bind(self: ExtensionT, container: ServiceContainer) -> ExtensionT:
+    def bind(self, container: ServiceContainer) -> Self:
         """A clone of this declaration, and of its sub-extensions, that belongs to `container`.
 
         :raises RuntimeError: when this is itself a bound extension
@@ -72,7 +73,7 @@ class Extension:
             raise RuntimeError("Cannot `bind` a bound extension.")
         args, kwargs = self._declared
         bound = type(self)(*args, **kwargs)
-        bound.container = weakref.proxy(container)
+        bound.container = container if isinstance(container, weakref.ProxyTypes) else weakref.proxy(container)
         for name, sub_extension in inspect.getmembers(bound, is_extension):
             setattr(bound, name, sub_extension.bind(container))
         return bound
@@ -93,14 +94,13 @@ class SharedExtension(Extension):
         """What tells two of them apart: declarations with equal keys are bound to one object. The class, by default."""
         return type(self)
 
-    def bind(self: ExtensionT, container: ServiceContainer) -> ExtensionT:
+    def bind(self, container: ServiceContainer) -> Self:
         """The container's one instance for this `sharing_key`; the first call makes it."""
-        key = self.sharing_key  # type: ignore[attr-defined]
+        key = self.sharing_key
         shared = container.shared_extensions.get(key)
         if shared is None:
-            shared = super().bind(container)  # type: ignore[misc]
-            container.shared_extensions[key] = shared
-        return shared  # type: ignore[no-any-return]
+            shared = container.shared_extensions[key] = super().bind(container)
+        return cast("Self", shared)
 
 
 class DependencyProvider(Extension):
@@ -108,14 +108,12 @@ class DependencyProvider(Extension):
 
     attr_name: str | None = None
 
-    def bind(  # type: ignore[override]
-        self: ExtensionT, container: ServiceContainer, attr_name: str
-    ) -> ExtensionT:
+    def bind(self, container: ServiceContainer, attr_name: str) -> Self:  # type: ignore[override]
         """A clone that belongs to `container` and injects as `attr_name`."""
-        bound = super().bind(container)  # type: ignore[misc]
+        bound = super().bind(container)
         bound.attr_name = attr_name
-        self.attr_name = attr_name  # type: ignore[attr-defined]
-        return bound  # type: ignore[no-any-return]
+        self.attr_name = attr_name
+        return bound
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Any:
         """Called before each worker: the object to inject. Runs in the worker's greenthread, like the rest."""
@@ -123,18 +121,14 @@ class DependencyProvider(Extension):
     def worker_setup(self, worker_ctx: WorkerContext) -> None:
         """Called after all dependencies are injected and before the method runs."""
 
-    def worker_result(
-        self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None
-    ) -> None:
+    def worker_result(self, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None) -> None:
         """Called with the outcome of the method, after the entrypoint has dealt with it."""
 
     def worker_teardown(self, worker_ctx: WorkerContext) -> None:
         """Called last."""
 
     def __repr__(self) -> str:
-        if self.attr_name is None or not self.is_bound():
-            return f"<{type(self).__name__} [unbound] at 0x{id(self):x}>"
-        return f"<{type(self).__name__} [{self.container.service_name}.{self.attr_name}] at 0x{id(self):x}>"
+        return _repr(self, self.attr_name)
 
 
 class Entrypoint(Extension):
@@ -146,11 +140,13 @@ class Entrypoint(Extension):
     """
 
     method_name: str | None = None
-    _signature: inspect.Signature | None = None
+    expected_exceptions: type[BaseException] | tuple[type[BaseException], ...] = ()
+    sensitive_arguments: str | Sequence[str] = ()
+    _signature: _Signature | None = None
 
     def __init__(
         self,
-        expected_exceptions: type[BaseException] | tuple[type[BaseException], ...] = (),
+        expected_exceptions: type[BaseException] | Sequence[type[BaseException]] = (),
         sensitive_arguments: str | Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -160,31 +156,29 @@ class Entrypoint(Extension):
                 "`sensitive_variables` is called `sensitive_arguments` now.", DeprecationWarning, stacklevel=2
             )
             sensitive_arguments = old_name
-        self.expected_exceptions = expected_exceptions
+        self.expected_exceptions = _exception_classes(expected_exceptions, type(self).__name__)
         self.sensitive_arguments = sensitive_arguments
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except TypeError as exc:
+            if not kwargs:
+                raise
+            raise TypeError(f"{type(self).__name__} does not take {', '.join(kwargs)} ({exc})") from exc
 
-    def bind(  # type: ignore[override]
-        self: ExtensionT, container: ServiceContainer, method_name: str
-    ) -> ExtensionT:
+    def bind(self, container: ServiceContainer, method_name: str) -> Self:  # type: ignore[override]
         """A clone that belongs to `container` and runs its service's method `method_name`."""
-        bound = super().bind(container)  # type: ignore[misc]
+        bound = super().bind(container)
         bound.method_name = method_name
-        return bound  # type: ignore[no-any-return]
+        return bound
 
     def check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Check that the method accepts these arguments.
 
         :raises IncorrectSignature: when it does not
         """
-        signature = self._signature
-        if signature is None:
-            method = getattr(self.container.service_cls, self.method_name)  # type: ignore[arg-type]
-            signature = self._signature = inspect.signature(method)
-        try:
-            signature.bind(None, *args, **kwargs)  # None stands for `self`
-        except TypeError as exc:
-            raise IncorrectSignature(str(exc)) from None
+        if self._signature is None:
+            self._signature = _Signature(getattr(self.container.service_cls, self.method_name))  # type: ignore[arg-type]
+        self._signature.check(args, kwargs)
 
     @classmethod
     def decorator(cls, *args: Any, **kwargs: Any) -> Any:
@@ -198,9 +192,51 @@ class Entrypoint(Extension):
         return partial(_decorate, cls, args, kwargs)
 
     def __repr__(self) -> str:
-        if self.method_name is None or not self.is_bound():
-            return f"<{type(self).__name__} [unbound] at 0x{id(self):x}>"
-        return f"<{type(self).__name__} [{self.container.service_name}.{self.method_name}] at 0x{id(self):x}>"
+        return _repr(self, self.method_name)
+
+
+def _repr(extension: Extension, name: str | None) -> str:
+    where = "unbound"
+    if extension.is_bound() and name is not None:
+        try:
+            where = f"{extension.container.service_name}.{name}"
+        except ReferenceError:  # the container is gone; this may be for the log line that tells so
+            where = name
+    return f"<{type(extension).__name__} [{where}] at 0x{id(extension):x}>"
+
+
+def _exception_classes(
+    declared: type[BaseException] | Sequence[type[BaseException]], declared_on: str
+) -> type[BaseException] | tuple[type[BaseException], ...]:
+    classes = (declared,) if isinstance(declared, type) else tuple(declared)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise ConfigurationError(f"{declared_on}: expected_exceptions takes exception classes, not {cls!r}.")
+    return declared if isinstance(declared, type) else classes
+
+
+class _Signature:
+    """What arguments a method takes; decides the plain cases without `inspect`, which would take microseconds.
+
+    :param method: the function, which takes `self` first
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._signature = inspect.signature(method)
+        parameters = list(self._signature.parameters.values())[1:]
+        least = sum(each.default is each.empty for each in parameters)
+        plain = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+        #: How many positional arguments, and no others, are known to fit; none when their number does not tell.
+        self._counts = range(least, len(parameters) + 1) if plain else range(0)
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise IncorrectSignature when the method cannot be called with these arguments."""
+        if not kwargs and len(args) in self._counts:
+            return
+        try:
+            self._signature.bind(None, *args, **kwargs)  # None stands for `self`
+        except TypeError as exc:
+            raise IncorrectSignature(str(exc)) from None
 
 
 def _decorate(cls: type[Entrypoint], args: tuple[Any, ...], kwargs: dict[str, Any], fn: F) -> F:
@@ -225,13 +261,11 @@ class ProviderCollector:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._providers: set[Any] = set()
-        self._any_registered = False
         self._last_unregistered = Event()
         super().__init__(*args, **kwargs)
 
     def register_provider(self, provider: Any) -> None:
         """Add `provider`."""
-        self._any_registered = True
         self._providers.add(provider)
 
     def unregister_provider(self, provider: Any) -> None:
@@ -239,12 +273,13 @@ class ProviderCollector:
         if provider not in self._providers:
             return
         self._providers.remove(provider)
-        if not self._providers and not self._last_unregistered.ready():
+        if not self._providers:
             self._last_unregistered.send(None)
+            self._last_unregistered = Event()
 
     def wait_for_providers(self) -> None:
         """Wait until every provider has unregistered."""
-        if self._any_registered:
+        while self._providers:
             self._last_unregistered.wait()
 
     def stop(self) -> None:

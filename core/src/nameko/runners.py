@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from logging import getLogger
 from typing import Any
 
-from nameko import concurrency
-from nameko.concurrency import SpawningProxy
+from nameko.concurrency import Queue, SpawningProxy, spawn_task
 from nameko.config import config as global_config
 from nameko.containers import ServiceContainer, get_container_cls, get_service_name
 
@@ -43,10 +42,14 @@ class ServiceRunner:
     def start(self) -> None:
         """Start all services at once.
 
-        :raises: what the first one that fails raises
+        :raises: what the first one that fails raises; all of them are then killed
         """
         _log.info("starting services: %s", ", ".join(self.service_names))
-        SpawningProxy(self.containers, abort_on_error=True).start()
+        try:
+            SpawningProxy(self.containers, abort_on_error=True).start()
+        except BaseException:
+            SpawningProxy(self.containers).kill()
+            raise
         _log.debug("services started: %s", self.service_names)
 
     def stop(self) -> None:
@@ -64,11 +67,26 @@ class ServiceRunner:
 
         :raises: the exception of the first container that fails; the others are stopped before
         """
+        failures = Queue()
+        watchers = [spawn_task(_report_failure, container, failures) for container in self.containers]
         try:
-            SpawningProxy(self.containers, abort_on_error=True).wait()
-        except Exception:
+            failure = next((each for each in (failures.get() for _ in watchers) if each is not None), None)
+        finally:
+            for watcher in watchers:
+                watcher.kill()
+        if failure is not None:
             self.stop()
-            raise
+            raise failure
+
+
+def _report_failure(container: ServiceContainer, failures: Any) -> None:
+    # As a value, so that it cannot be mistaken for a Timeout or a Ctrl-C that strikes whoever waits for the services.
+    try:
+        container.wait()
+    except BaseException as exc:
+        failures.put(exc)
+    else:
+        failures.put(None)
 
 
 @contextmanager
@@ -76,14 +94,19 @@ def run_services(*services: Any, kill_on_exit: bool = False) -> Iterator[Service
     """Run services for the length of the block: `run_services(config, ServiceA, ServiceB)`.
 
     :param services: the configuration (optional, the process-wide one otherwise), then the service classes
-    :param kill_on_exit: kill rather than stop at the end
+    :param kill_on_exit: kill rather than stop at the end; when the block raises, they are killed in any case
     """
     config, service_classes = _split_config(services)
     runner = ServiceRunner(config)
     for service_cls in service_classes:
         runner.add_service(service_cls)
     runner.start()
-    yield runner
+    try:
+        yield runner
+    except BaseException as exc:
+        if not isinstance(exc, GeneratorExit):  # which comes from the garbage collector, where nothing may wait
+            runner.kill()
+        raise
     if kill_on_exit:
         runner.kill()
     else:
