@@ -1,0 +1,333 @@
+"""The broker, as the extensions of a container see it: publish, declare, subscribe."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+import amqp
+import kombu
+
+from nameko import concurrency
+from nameko.amqp import wire
+from nameko.amqp.connections import Lease, registry
+from nameko.amqp.consuming import Subscription
+from nameko.amqp.messages import Message
+from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
+from nameko.amqp.serializers import Codecs
+from nameko.amqp.settings import AmqpSettings
+from nameko.constants import PERSISTENT, PREFETCH_COUNT_CONFIG_KEY
+from nameko.exceptions import ConfigurationError
+from nameko.extensions import SharedExtension
+
+__all__ = ["Broker", "Message", "Publication", "Subscription"]
+
+_log = logging.getLogger(__name__)
+
+# Seconds that a stopping container gives what it has published without waiting.
+_FLUSH_TIMEOUT_S = 2.0
+
+
+class Broker(SharedExtension):
+    """Declare it on an extension that talks AMQP: `broker = Broker()`. A container has one.
+
+    Its two connections are shared by all containers of the process that use the same broker, and are made by the
+    first one. Every method works from `setup()` on, in any order.
+    """
+
+    def __init__(self) -> None:
+        self._settings: AmqpSettings | None = None
+        self._codecs: Codecs | None = None
+        self._publish_lease: Lease | None = None
+        self._consume_lease: Lease | None = None
+        self._publisher: ConfirmingPublisher | None = None
+        self._subscriptions: list[Subscription] = []
+        self._stopped = False
+        #: Of what there was how much: `messages_rejected`, and what other extensions count.
+        self.counters: Counter[str] = Counter()
+
+    # -- life cycle
+
+    @property
+    def settings(self) -> AmqpSettings:
+        """The broker's, from the container's configuration.
+
+        :raises ConfigurationError: when that cannot work
+        """
+        if self._settings is None:
+            self._settings = AmqpSettings.from_config(self.container.config)
+        return self._settings
+
+    @property
+    def codecs(self) -> Codecs:
+        """What the container sends and accepts.
+
+        :raises ConfigurationError: when the configuration names an unknown serializer
+        """
+        if self._codecs is None:
+            self._codecs = Codecs.from_config(self.container.config, self.settings)
+        return self._codecs
+
+    def setup(self) -> None:
+        """Connect.
+
+        :raises BrokerUnreachable: when there is no connection within `START_TIMEOUT`
+        :raises BrokerRefused: when the broker refuses
+        :raises ConfigurationError: when the configuration cannot work
+        """
+        _ = self.codecs
+        try:
+            deadline = monotonic() + self.settings.start_timeout_s
+            for lease in (self._publishing(), self._consuming()):
+                lease.connection.wait_connected(max(deadline - monotonic(), 0.001))
+        except BaseException:
+            self._release(orderly=False)
+            raise
+
+    def stop(self) -> None:
+        """Give back subscriptions and connections; what is published without waiting gets a moment to be confirmed."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for subscription in self._subscriptions:
+            subscription.close()
+        if self._publisher is not None:
+            self._publisher.flush(_FLUSH_TIMEOUT_S)
+        self._release(orderly=True)
+
+    def kill(self) -> None:
+        """Give everything back at once."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for subscription in self._subscriptions:
+            subscription.kill()
+        self._release(orderly=False)
+
+    def _release(self, orderly: bool) -> None:
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+        for lease in (self._consume_lease, self._publish_lease):
+            if lease is not None:
+                lease.give_back(orderly)
+        self._consume_lease = self._publish_lease = None
+
+    # Methods, since binding looks at every property.
+
+    def _publishing(self) -> Lease:
+        if self._publish_lease is None:
+            self._publish_lease = registry.lease(self.settings, "publish")
+            self._publisher = ConfirmingPublisher(self._publish_lease.connection)
+        return self._publish_lease
+
+    def _consuming(self) -> Lease:
+        if self._consume_lease is None:
+            self._consume_lease = registry.lease(self.settings, "consume")
+        return self._consume_lease
+
+    def not_ready_reasons(self) -> list[str]:
+        """Why messages cannot be sent or received right now, one line each; empty when they can."""
+        reasons = [f"{each.name} is not consumed" for each in self._subscriptions if not each.consuming]
+        for lease in (self._publish_lease, self._consume_lease):
+            if lease is not None and not lease.connection.connected:
+                reasons.append(f"no {lease.connection.role} connection to {self.settings.masked_uri}")
+        if self._publish_lease is not None and self._publish_lease.connection.blocked is not None:
+            reasons.append(f"the broker takes no messages: {self._publish_lease.connection.blocked}")
+        return reasons
+
+    # -- publishing
+
+    def publish(
+        self,
+        payload: Any,
+        *,
+        exchange: str,
+        routing_key: str,
+        serializer: str | None = None,
+        mandatory: bool = False,
+        headers: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration_s: float | None = None,
+        priority: int = 0,
+        delivery_mode: int = PERSISTENT,
+        compression: str | None = None,
+        timeout_s: float | None = None,
+        **properties: Any,
+    ) -> None:
+        """Send a message; returns when the broker has confirmed it.
+
+        Any number of greenthreads may publish at once; none waits for another. When the connection is lost before the
+        confirm, the message is sent again over the next one: it arrives at least once.
+
+        :param payload: what `serializer` can serialize; bytes or str when `content_type` is among the properties
+        :param serializer: its name; by default the container's
+        :param mandatory: fail when there is no queue for it
+        :param expiration_s: the broker drops the message when it has not been delivered for so long
+        :param compression: its name, as kombu knows it
+        :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
+        :param properties: further AMQP properties: `message_id`, `timestamp`, `type`, `app_id`, `content_type`, ...
+        :raises UndeliverableMessage: when it is mandatory and no queue gets it
+        :raises PublishTimeout: when there is no confirm in time; it may have arrived, or still arrive
+        :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
+        :raises amqp.exceptions.NotFound: when there is no such exchange
+        """
+        confirmation = Confirmation()
+        publication = self.publish_nowait(
+            payload,
+            exchange=exchange,
+            routing_key=routing_key,
+            serializer=serializer,
+            mandatory=mandatory,
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expiration_s=expiration_s,
+            priority=priority,
+            delivery_mode=delivery_mode,
+            compression=compression,
+            timeout_s=timeout_s,
+            on_done=confirmation,
+            **properties,
+        )
+        try:
+            confirmation.wait()
+        except BaseException:
+            publication.cancel()  # killed, or struck by a timeout, while waiting
+            raise
+
+    def publish_nowait(
+        self,
+        payload: Any,
+        *,
+        exchange: str,
+        routing_key: str,
+        on_done: Callback,
+        serializer: str | None = None,
+        mandatory: bool = False,
+        headers: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration_s: float | None = None,
+        priority: int = 0,
+        delivery_mode: int = PERSISTENT,
+        compression: str | None = None,
+        timeout_s: float | None = None,
+        **properties: Any,
+    ) -> Publication:
+        """Send a message without waiting. Parameters as for `publish`.
+
+        :param on_done: called once, from the connection's greenthread, with None when the broker has confirmed the
+            message, else with the exception that `publish` would raise; must not block
+        :returns: the publication, which can be cancelled
+        :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
+        """
+        body = self._encode(payload, serializer, properties)
+        if compression is not None:
+            body, name = self.codecs.compress(body, compression)
+            headers = {**(headers or {}), "compression": name}
+        properties["application_headers"] = dict(headers) if headers else {}
+        properties["delivery_mode"] = delivery_mode
+        properties["priority"] = priority
+        if correlation_id is not None:
+            properties["correlation_id"] = correlation_id
+        if reply_to is not None:
+            properties["reply_to"] = reply_to
+        if expiration_s is not None:
+            properties["expiration"] = str(max(int(expiration_s * 1000), 0))  # milliseconds, as a string
+        deadline = monotonic() + (self.settings.publish_timeout_s if timeout_s is None else timeout_s)
+        publication = Publication(
+            self._prepare(body, properties), exchange, routing_key, mandatory, deadline, on_done
+        )
+        self._require_publisher().submit(publication)
+        return publication
+
+    def _encode(self, payload: Any, serializer: str | None, properties: dict[str, Any]) -> bytes:
+        if properties.get("content_type") is not None:  # encoded by the caller
+            body = payload.encode(properties.setdefault("content_encoding", "utf-8")) if isinstance(payload, str) else payload
+            self.codecs.check_size(body)
+            return body  # type: ignore[no-any-return]
+        properties["content_type"], properties["content_encoding"], body = self.codecs.encode(payload, serializer)
+        return body
+
+    def _prepare(self, body: bytes, properties: dict[str, Any]) -> Any:
+        if self.settings.in_process:
+            return amqp.Message(body, **properties)
+        return wire.OutboundMessage(body, properties)
+
+    def _require_publisher(self) -> ConfirmingPublisher:
+        if self._publisher is None:
+            if self._stopped:
+                raise RuntimeError("the container has stopped: nothing can be published any more")
+            self._publishing()
+        return self._publisher  # type: ignore[return-value]
+
+    # -- declaring and subscribing
+
+    def declare(self, *entities: kombu.Exchange | kombu.Queue) -> None:
+        """Declare exchanges and queues, with what they are bound to: now, and again after each reconnect.
+
+        :raises ConfigurationError: when one exists with other properties
+        :raises BrokerUnreachable: when there is no connection within `START_TIMEOUT`
+        """
+        publisher = self._require_publisher()
+        self._publishing().connection.wait_connected(self.settings.start_timeout_s)
+        publisher.declare(entities)
+
+    def subscribe(
+        self,
+        queue: kombu.Queue,
+        on_message: Callable[[Message], None],
+        *,
+        prefetch: int | None = None,
+        inline: bool = False,
+        name: str | None = None,
+        on_lost: Callable[[Exception], None] | None = None,
+    ) -> Subscription:
+        """Consume `queue`, on a channel of its own; returns when the broker has agreed.
+
+        The queue, its exchange and its bindings are declared, now and again after each reconnect and when the queue
+        was deleted.
+
+        :param on_message: called with each message. It runs in the subscription's own greenthread, one message after
+            the other, and may block; when it raises, the message is rejected (requeued for `ContainerBeingKilled`)
+        :param prefetch: how many messages the broker sends ahead of their acknowledgements; by default
+            `PREFETCH_COUNT`, or `max_workers`
+        :param inline: run `on_message` in the connection's greenthread instead; it must not block
+        :param name: what to call it in the log
+        :param on_lost: called with the error when the queue was deleted or cannot be consumed again; must not block
+        :raises ConfigurationError: when the queue exists with other properties
+        :raises BrokerUnreachable: when there is no connection within `START_TIMEOUT`
+        """
+        subscription = Subscription(
+            self._consuming().connection,
+            queue,
+            on_message,
+            self.codecs,
+            prefetch=self._prefetch if prefetch is None else prefetch,
+            inline=inline,
+            name=name,
+            on_lost=on_lost,
+            count=self._count,
+        )
+        self._subscriptions.append(subscription)
+        subscription.start(self.settings.start_timeout_s)
+        if not inline:
+            self.container.spawn_managed_thread(subscription.run, identifier=subscription.name)
+        return subscription
+
+    @property
+    def _prefetch(self) -> int:
+        value = self.container.config.get(PREFETCH_COUNT_CONFIG_KEY)
+        if value is None:
+            return self.container.max_workers
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65535:
+            raise ConfigurationError(f"{PREFETCH_COUNT_CONFIG_KEY} must be a number from 1 to 65535, not {value!r}.")
+        return value
+
+    def _count(self, name: str) -> None:
+        self.counters[name] += 1

@@ -1,0 +1,413 @@
+"""The connections of a process: two to each broker, one to publish and one to consume, shared by all containers.
+
+A connection has a greenthread of its own, which connects, reads and dispatches, and connects again when the connection
+is lost, for as long as anybody holds a lease. Whoever uses it is told when it comes and goes (`ConnectionUser`), and
+restores its own part: no state of the broker or the network ends anything here.
+
+::
+
+    CONNECTING ──> CONNECTED ──> LOST ──> CONNECTED ...
+         └──────────────┴──────────┴────> CLOSED
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import random
+import ssl
+from collections.abc import Callable
+from itertools import cycle
+from time import monotonic
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
+
+from nameko import concurrency
+from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
+from nameko.amqp.settings import AmqpSettings, mask_uri
+from nameko.amqp.transport import make_connection
+from nameko.concurrency import Event
+from nameko.exceptions import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between attempts to connect, at most; a tenth of a second at first, then doubled, jittered.
+BACKOFF_MAX_S = 5.0
+BACKOFF_MIN_S = 0.1
+#: Seconds an orderly close may take.
+CLOSE_TIMEOUT_S = 2.0
+# Seconds between log lines about one broker that is away.
+_LOG_INTERVAL_S = 30.0
+
+# What the broker will answer to the next attempt as well: not worth waiting for at start.
+_REFUSALS = (AccessRefused, NotAllowed, FrameError, UnexpectedFrame, ssl.SSLError, ConfigurationError)
+
+
+class State(enum.Enum):
+    """Of a connection."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+class ConnectionUser(Protocol):
+    """Somebody who holds a lease. Both are called in the connection's own greenthread and must not block."""
+
+    def connection_up(self, raw: Any) -> None:
+        """There is a (new) connection, `raw`, with nothing on it."""
+
+    def connection_lost(self, error: Exception) -> None:
+        """It is gone, with all its channels."""
+
+
+class ManagedConnection:
+    """One connection to the broker, kept up for as long as it is leased.
+
+    :param settings: the broker
+    :param role: what it is for; part of its name at the broker
+    """
+
+    def __init__(self, settings: AmqpSettings, role: str) -> None:
+        self.settings = settings
+        self.role = role
+        self.state = State.CONNECTING
+        self.raw: Any = None  # py-amqp's, while connected
+        self.blocked: str | None = None  # why the broker takes no messages, while it does not
+        self.error: Exception | None = None  # why there is no connection
+        self._users: list[ConnectionUser] = []
+        self._changed = Event()
+        self._uris = cycle(settings.uris)
+        self._connected_before = False
+        self._log = _LossLog(settings, role)
+        self._thread = concurrency.spawn(self._run)
+
+    # -- for users
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is up right now."""
+        return self.state is State.CONNECTED
+
+    def add(self, user: ConnectionUser) -> None:
+        """Tell `user` about the connection from now on; at once when it is up."""
+        self._users.append(user)
+        if self.connected:
+            user.connection_up(self.raw)
+
+    def remove(self, user: ConnectionUser) -> None:
+        """Tell it nothing more."""
+        if user in self._users:
+            self._users.remove(user)
+
+    def wait_connected(self, timeout_s: float) -> None:
+        """Wait until the connection is up.
+
+        :raises BrokerRefused: when the broker refuses, and has not accepted before
+        :raises BrokerUnreachable: when it is not up within `timeout_s`, or is closed
+        """
+        deadline = monotonic() + timeout_s
+        while not self.connected:
+            remaining = deadline - monotonic()
+            if self._refused:
+                raise BrokerRefused(f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}")
+            if remaining <= 0 or self.state is State.CLOSED:
+                raise BrokerUnreachable(
+                    f"the broker {self.settings.masked_uri} cannot be reached ({timeout_s:g} s): {describe(self.error)}"
+                )
+            self._changed.wait(remaining)
+
+    @property
+    def _refused(self) -> bool:
+        return not self._connected_before and isinstance(self.error, _REFUSALS)
+
+    def close(self, orderly: bool = True) -> None:
+        """Close for good; returns within `CLOSE_TIMEOUT_S`, whatever the broker does.
+
+        :param orderly: send what is still to be sent and say goodbye; otherwise the socket is dropped
+        """
+        if self.state is State.CLOSED:
+            return
+        raw = self.raw
+        self._set_state(State.CLOSED)
+        if orderly and raw is not None and self.blocked is None:
+            self._say_goodbye(raw)
+        self._thread.kill()
+
+    def _say_goodbye(self, raw: Any) -> None:
+        timeout = concurrency.Timeout(CLOSE_TIMEOUT_S)
+        try:
+            raw.close()
+        except concurrency.Timeout as exc:
+            if exc is not timeout:
+                raise
+            _log.debug("the broker did not answer to the end of the connection")
+        except Exception as exc:
+            _log.debug("while closing a connection: %s", describe(exc))
+        finally:
+            timeout.cancel()
+
+    # -- the connection's own greenthread
+
+    def _run(self) -> None:
+        failures = 0
+        while self.state is not State.CLOSED:
+            try:
+                raw = self._connect()
+            except Exception as exc:
+                self._note_failure(exc)
+                concurrency.sleep(backoff_s(failures, refused=isinstance(exc, _REFUSALS)))
+                failures += 1
+            else:
+                failures = 0
+                self._serve(raw)
+
+    def _connect(self) -> Any:
+        uri = next(self._uris)
+        settings = self.settings
+        # py-amqp's timeouts start again with each frame, and name resolution has none.
+        with concurrency.cancel_after(
+            settings.connect_timeout_s, TimeoutError(f"no connection within {settings.connect_timeout_s:g} s")
+        ):
+            return make_connection(uri, self._connection_options(uri))
+
+    def _connection_options(self, uri: str) -> dict[str, Any]:
+        settings = self.settings
+        options: dict[str, Any] = {
+            "heartbeat": settings.heartbeat_s or 0,
+            "connect_timeout": settings.connect_timeout_s,
+            "login_method": settings.login_method,
+            "transport_options": {
+                **settings.transport_options,
+                "client_properties": {
+                    "connection_name": f"nameko {self.role} (pid {os.getpid()})",
+                    **settings.transport_options.get("client_properties", {}),
+                },
+                "max_message_bytes": settings.max_message_bytes,
+                "on_blocked": self._on_blocked,
+                "on_unblocked": self._on_unblocked,
+            },
+        }
+        if settings.ssl is not None:
+            # kombu turns `localhost` into an address, which no certificate is for.
+            options["ssl"] = {"server_hostname": urlsplit(uri).hostname or "localhost", **settings.ssl}
+        return options
+
+    def _serve(self, raw: Any) -> None:
+        heart = _Heart(raw, self._drop) if getattr(raw, "heartbeat", 0) else None
+        error: Exception = ConnectionError("closed")
+        try:
+            self._announce(raw)
+            while True:
+                raw.drain_events()
+        except Exception as exc:
+            # Of the network, of the broker, or of what it sent: the connection is of no use any more. A bug shows up
+            # here as well, and must not end the greenthread that everybody relies on.
+            error = exc
+        finally:
+            if heart is not None:
+                heart.stop()
+            raw.collect()
+            self.raw = None
+            self.blocked = None
+        self._note_loss(heart.error if heart is not None and heart.error is not None else error)
+
+    def _announce(self, raw: Any) -> None:
+        self.raw = raw
+        self.error = None
+        self._connected_before = True
+        self._log.connected()
+        self._set_state(State.CONNECTED)
+        self._tell_users("connection_up", raw)
+
+    def _note_loss(self, error: Exception) -> None:
+        self.error = error
+        if self.state is not State.CLOSED:
+            self._log.lost(error)
+            self._set_state(State.LOST)
+        self._tell_users("connection_lost", error)
+
+    def _tell_users(self, event: str, argument: Any) -> None:
+        for user in list(self._users):
+            try:
+                getattr(user, event)(argument)
+            except Exception:
+                _log.exception("%r failed in %s()", user, event)
+
+    def _note_failure(self, error: Exception) -> None:
+        self.error = error
+        self._log.failed(error)
+        self._notify()
+
+    def _drop(self) -> None:
+        raw = self.raw
+        if raw is not None:
+            raw.collect()
+
+    def _on_blocked(self, reason: str) -> None:
+        self.blocked = reason or "no reason given"
+        _log.warning("the broker takes no messages (connection blocked: %s); publishers wait", self.blocked)
+        self._notify()
+
+    def _on_unblocked(self) -> None:
+        self.blocked = None
+        _log.warning("the broker takes messages again (connection unblocked)")
+        for user in list(self._users):
+            unblocked = getattr(user, "connection_unblocked", None)
+            if unblocked is not None:
+                unblocked()
+        self._notify()
+
+    def _set_state(self, state: State) -> None:
+        self.state = state
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, Event()
+        changed.send(None)
+
+    def __repr__(self) -> str:
+        return f"<ManagedConnection {self.role} to {self.settings.masked_uri}, {self.state.value}>"
+
+
+def backoff_s(failures: int, refused: bool = False) -> float:
+    """Seconds to wait after so many failures in a row: jittered, so that a thousand clients do not come back at once.
+
+    :param refused: the broker answered and said no, which will hardly change soon, and each attempt costs it work
+    """
+    if refused:
+        return BACKOFF_MAX_S + random.uniform(0, 1)
+    ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures, 10))
+    return random.uniform(ceiling / 2, ceiling)
+
+
+def describe(error: BaseException | None) -> str:
+    """An error in one line."""
+    if error is None:
+        return "no attempt has ended yet"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {error.verify_message}"
+    if isinstance(error, (FrameError, UnexpectedFrame)):
+        return f"it does not speak AMQP there ({error}); is the port right, and plain or TLS (amqps://)?"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error}); is the port right, and one for TLS?"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Heart:
+    # Sends heartbeats, and looks whether the broker is still there (AMQP 0-9-1, 4.2.7): it is not when nothing was
+    # read for two intervals. Runs as a timer of the hub, so a reader that is busy does not hold it up, and a hub that
+    # is held up by something else is not taken for a dead broker.
+
+    _TICKS_PER_INTERVAL = 4
+
+    def __init__(self, raw: Any, drop: Callable[[], None]) -> None:
+        self.error: Exception | None = None
+        self._raw = raw
+        self._transport = raw.transport
+        self._drop = drop
+        self._interval_s = float(raw.heartbeat)
+        self._tick_s = self._interval_s / self._TICKS_PER_INTERVAL
+        self._due_at = monotonic() + self._tick_s
+        self._awake_since = monotonic()
+        self._timer = concurrency.schedule(self._tick_s, self._tick)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        now = monotonic()
+        if now - self._due_at > self._tick_s:  # the whole process stood still: what was sent meanwhile is yet unread
+            self._awake_since = now
+        silent_s = now - max(self._transport.last_read_at, self._awake_since)
+        if silent_s > 2 * self._interval_s:
+            self.error = ConnectionError(f"no sign of life from the broker for {silent_s:.0f} s")
+            self._drop()
+            return
+        if now - self._transport.last_written_at >= self._interval_s / 2:
+            try:
+                self._raw.send_heartbeat()
+            except Exception as exc:  # the reader finds out as well, and deals with it
+                _log.debug("heartbeat: %s", describe(exc))
+        self._due_at = now + self._tick_s
+        self._timer = concurrency.schedule(self._tick_s, self._tick)
+
+
+class _LossLog:
+    # One line when a connection is lost, one when it is back, and a few in between, however long that takes.
+
+    def __init__(self, settings: AmqpSettings, role: str) -> None:
+        self._what = f"{role} connection to {';'.join(map(mask_uri, settings.uris))}"
+        self._down_since: float | None = None
+        self._last_line_at = 0.0
+        self._last_error = ""
+
+    def connected(self) -> None:
+        if self._down_since is not None:
+            _log.info("%s is back after %.1f s", self._what, monotonic() - self._down_since)
+        else:
+            _log.debug("%s is up", self._what)
+        self._down_since = None
+
+    def lost(self, error: Exception) -> None:
+        self._down_since = self._last_line_at = monotonic()
+        self._last_error = describe(error)
+        _log.warning("%s is lost (%s); connecting again", self._what, self._last_error)
+
+    def failed(self, error: Exception) -> None:
+        now = monotonic()
+        self._down_since = self._down_since or now
+        if now - self._last_line_at < _LOG_INTERVAL_S and describe(error) == self._last_error:
+            return
+        self._last_error = describe(error)
+        self._last_line_at = now
+        _log.warning("%s cannot be made (%s); trying again", self._what, self._last_error)
+
+
+class Registry:
+    """Who has which connection: one for each broker, role, process and thread with a hub."""
+
+    def __init__(self) -> None:
+        self._leased: dict[Any, tuple[ManagedConnection, int]] = {}
+
+    def lease(self, settings: AmqpSettings, role: str) -> Lease:
+        """A share of the connection to that broker, which is made when this is the first one."""
+        key = (os.getpid(), concurrency.current_hub(), role, settings)
+        connection, count = self._leased.get(key, (None, 0))
+        if connection is None or connection.state is State.CLOSED:
+            connection, count = ManagedConnection(settings, role), 0
+        self._leased[key] = (connection, count + 1)
+        return Lease(self, key, connection)
+
+    def _give_back(self, key: Any, orderly: bool) -> None:
+        connection, count = self._leased[key]
+        if count > 1:
+            self._leased[key] = (connection, count - 1)
+        else:
+            del self._leased[key]
+            connection.close(orderly)
+
+
+class Lease:
+    """A share of a connection, to be given back."""
+
+    def __init__(self, registry: Registry, key: Any, connection: ManagedConnection) -> None:
+        self.connection = connection
+        self._registry = registry
+        self._key = key
+        self._given_back = False
+
+    def give_back(self, orderly: bool = True) -> None:
+        """Give it back, once; the last one closes the connection, in an `orderly` way or not."""
+        if not self._given_back:
+            self._given_back = True
+            self._registry._give_back(self._key, orderly)
+
+
+#: The one of this process.
+registry = Registry()

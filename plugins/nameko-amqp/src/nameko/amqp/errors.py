@@ -1,0 +1,47 @@
+"""What connecting and publishing can raise.
+
+::
+
+    Exception
+    ├── UndeliverableMessage          a mandatory message had no queue to go to
+    ├── PublishTimeout                no confirm within the deadline: whether the message arrived is not known
+    ├── nameko.exceptions.TemporaryFailure
+    │   └── BrokerUnreachable         no connection within START_TIMEOUT (also a ConnectionError)
+    ├── nameko.exceptions.ConfigurationError
+    │   └── BrokerRefused             wrong password, unknown vhost, bad certificate, ... (also a ConnectionError)
+    └── kombu.exceptions.EncodeError
+        └── MessageTooLarge           bigger than MAX_MESSAGE_BYTES; nothing was sent
+"""
+
+from __future__ import annotations
+
+from kombu.exceptions import EncodeError
+
+from nameko.exceptions import ConfigurationError, TemporaryFailure
+
+
+class UndeliverableMessage(Exception):
+    """A mandatory message could not be routed to any queue."""
+
+
+# Its path in nameko 2.14, where services import it from.
+UndeliverableMessage.__module__ = "nameko.amqp.publish"
+
+
+class PublishTimeout(Exception):
+    """The broker has not confirmed the message within the deadline. It may have arrived, or still arrive."""
+
+
+class BrokerUnreachable(TemporaryFailure, ConnectionError):
+    """No connection to the broker could be made for as long as a starting service waits for one."""
+
+
+class BrokerRefused(ConfigurationError, ConnectionError):
+    """The broker answered and refused: credentials, virtual host, permissions, or a certificate that does not verify.
+
+    Raised at start only; a broker that begins to refuse later is tried again.
+    """
+
+
+class MessageTooLarge(EncodeError):  # type: ignore[misc]
+    """The encoded message exceeds `MAX_MESSAGE_BYTES`; nothing was sent."""

@@ -1,0 +1,427 @@
+"""Confirmed publishing: any number of messages under way on one channel, each with one outcome.
+
+A `Publication` is one message on its way. The `ConfirmingPublisher` of a connection sends it, and settles it when the
+broker confirms it, returns it or refuses it, or when its deadline passes. When the connection is lost before that, it is
+sent again over the next one: a message that is confirmed has arrived at least once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+from time import monotonic
+from typing import Any
+
+import kombu
+from amqp.exceptions import AMQPError, ChannelError, MessageNacked, PreconditionFailed
+
+from nameko import concurrency
+from nameko.amqp.connections import ManagedConnection, describe
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from nameko.concurrency import Event
+from nameko.exceptions import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+#: Called with None when the message is confirmed, else with what went wrong; must not block.
+Callback = Callable[[BaseException | None], None]
+
+# Deadlines are looked at together, no more often than this.
+_SWEEP_INTERVAL_MIN_S = 0.02
+# After the broker refused to set the channel up: seconds until the next attempt.
+_RETRY_S = 1.0
+
+
+class Publication:
+    """One message on its way.
+
+    :param message: prepared for the connection's channels
+    :param exchange: its name; `""` is the default exchange
+    :param routing_key: what the exchange routes by
+    :param mandatory: whether to be told when there is no queue for it
+    :param deadline: on the monotonic clock
+    :param on_done: called once with the outcome
+    """
+
+    __slots__ = (
+        "deadline",
+        "exchange",
+        "mandatory",
+        "message",
+        "on_done",
+        "returned",
+        "routing_key",
+        "sent",
+        "suspect",
+    )
+
+    def __init__(
+        self, message: Any, exchange: str, routing_key: str, mandatory: bool, deadline: float, on_done: Callback
+    ) -> None:
+        self.message = message
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.deadline = deadline
+        self.on_done: Callback | None = on_done
+        self.returned: Exception | None = None
+        self.sent = False  # at least once
+        self.suspect = False  # it may be what made the broker close the channel
+
+    @property
+    def done(self) -> bool:
+        """Whether it has its outcome, or nobody wants it any more."""
+        return self.on_done is None
+
+    def cancel(self) -> None:
+        """Stop caring: it is not sent (again), and `on_done` is not called."""
+        self.on_done = None
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell the outcome, unless that was done."""
+        on_done, self.on_done = self.on_done, None
+        if on_done is None:
+            return
+        try:
+            on_done(error)
+        except Exception:
+            _log.exception("the callback of a publication to %s failed", self)
+
+    def __str__(self) -> str:
+        return f"exchange `{self.exchange}`, routing key `{self.routing_key}`"
+
+
+class ConfirmingPublisher:
+    """Publishes over one connection, for everybody who shares it.
+
+    :param connection: which one
+    """
+
+    def __init__(self, connection: ManagedConnection) -> None:
+        self._connection = connection
+        self._channel: Any = None  # open, and in confirm mode
+        self._transport: Any = None
+        self._next_tag = 1
+        self._in_flight: dict[int, Publication] = {}  # by delivery tag, in the order of sending
+        self._waiting: deque[Publication] = deque()  # for the channel, or for the broker to take messages
+        self._suspects: deque[Publication] = deque()  # one of them made the broker close the channel
+        self._entities: dict[Any, kombu.Exchange | kombu.Queue] = {}
+        self._setting_up: Any = None
+        self._sweep_timer: Any = None
+        self._sweep_at = float("inf")
+        connection.add(self)
+
+    # -- for publishers
+
+    def submit(self, publication: Publication) -> None:
+        """Send it as soon as possible; never blocks."""
+        if publication.deadline < self._sweep_at:
+            self._schedule_sweep(publication.deadline)
+        if self._may_send and not self._waiting:
+            self._send(publication)
+        else:
+            self._waiting.append(publication)
+
+    def declare(self, entities: Iterable[kombu.Exchange | kombu.Queue]) -> None:
+        """Declare exchanges and queues now, and again on each new connection.
+
+        :raises ConfigurationError: when one exists with other properties
+        :raises amqp.exceptions.AMQPError, OSError: when the broker refuses otherwise, or is gone
+        """
+        raw = self._connection.raw
+        if raw is None:
+            raise ConnectionError(f"not connected: {describe(self._connection.error)}")
+        for entity in entities:
+            declare(raw, entity)
+            self._entities[type(entity).__name__, entity.name] = entity
+
+    def close(self) -> None:
+        """Stop; whatever has no outcome yet is told that the connection is closed."""
+        self._connection.remove(self)
+        self._forget_channel()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        pending = [*self._suspects, *self._waiting]
+        self._suspects.clear()
+        self._waiting.clear()
+        for publication in pending:
+            publication.settle(ConnectionError("the connection was closed before the message was confirmed"))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait, at most `timeout_s`, until everything under way has its outcome; whether it has."""
+        deadline = monotonic() + timeout_s
+        while self._in_flight or self._waiting or self._suspects:
+            if monotonic() >= deadline or not self._connection.connected:
+                return False
+            concurrency.sleep(0.005)
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether a message would be sent at once."""
+        return self._may_send
+
+    # -- sending
+
+    @property
+    def _may_send(self) -> bool:
+        return (
+            self._channel is not None
+            and self._connection.blocked is None
+            and not self._suspects
+            and (self._transport is None or not self._transport.congested)
+        )
+
+    def _send(self, publication: Publication) -> None:
+        channel = self._channel
+        tag = self._next_tag
+        self._next_tag = tag + 1
+        self._in_flight[tag] = publication  # first: an in-process broker may confirm before this returns
+        publication.sent = True
+        try:
+            channel.basic_publish(
+                publication.message, publication.exchange, publication.routing_key, mandatory=publication.mandatory
+            )
+        except ChannelError as exc:
+            self._channel_closed(exc)
+        except (AMQPError, OSError):  # the reader finds out as well, and all of it is sent again
+            pass
+
+    def _pump(self) -> None:
+        if self._suspects:
+            self._pump_suspects()
+        while self._waiting and self._may_send:
+            publication = self._waiting.popleft()
+            if not publication.done:
+                self._send(publication)
+
+    def _pump_suspects(self) -> None:
+        # One at a time: when the channel is closed again, it is clear by whom.
+        while self._suspects and not self._in_flight:
+            if self._channel is None or self._connection.blocked is not None:
+                return
+            publication = self._suspects.popleft()
+            if not publication.done:
+                self._send(publication)
+
+    # -- what the broker says
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        for publication in self._take(delivery_tag, multiple):
+            publication.settle(publication.returned)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        for publication in self._take(delivery_tag, multiple):
+            publication.settle(MessageNacked(f"the broker could not take the message ({publication})"))
+
+    def _take(self, delivery_tag: int, multiple: bool) -> list[Publication]:
+        if multiple:
+            tags = list(takewhile(lambda tag: tag <= delivery_tag, self._in_flight))
+        else:
+            tags = [delivery_tag] if delivery_tag in self._in_flight else []
+        taken = [self._in_flight.pop(tag) for tag in tags]
+        if taken and taken[0].suspect:
+            taken[0].suspect = False
+            self._pump()
+        return taken
+
+    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        # A return names no delivery tag. Returns come in the order of publishing, and each before the confirm of its
+        # message: so it is the first that fits, among those not confirmed yet. Only of equal messages, one of which
+        # has a queue to go to and the other has not, the wrong one could be taken: nobody can tell them apart.
+        for publication in self._in_flight.values():
+            if publication.mandatory and publication.returned is None and _fits(publication, exchange, routing_key, message):
+                reason = getattr(error, "reply_text", None) or "no route"
+                publication.returned = UndeliverableMessage(f"undeliverable: {reason} ({publication})")
+                return
+        _log.warning("the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key)
+
+    # -- the channel's life
+
+    def connection_up(self, raw: Any) -> None:
+        """Set up a channel, and send what is waiting."""
+        self._setting_up = concurrency.spawn(self._set_up, raw)
+
+    def connection_lost(self, error: Exception) -> None:
+        """Whatever was under way waits for the next connection."""
+        self._forget_channel()
+
+    def connection_unblocked(self) -> None:
+        """The broker takes messages again."""
+        self._pump()
+
+    def _set_up(self, raw: Any) -> None:
+        while self._connection.raw is raw:
+            channel = None
+            try:
+                self._declare_again(raw)
+                channel = raw.channel()
+                channel.confirm_select()
+            except (AMQPError, OSError) as exc:
+                if self._connection.raw is not raw:
+                    return
+                _log.warning("cannot set up the channel to publish on (%s); trying again", describe(exc))
+                if channel is not None:
+                    close_channel(channel)
+                concurrency.sleep(_RETRY_S)
+            else:
+                self._start_using(raw, channel)
+                return
+
+    def _declare_again(self, raw: Any) -> None:
+        for entity in list(self._entities.values()):
+            try:
+                declare(raw, entity)
+            except (ChannelError, ConfigurationError) as exc:
+                _log.error("cannot declare %s again: %s", entity, describe(exc))
+
+    def _start_using(self, raw: Any, channel: Any) -> None:
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
+        channel.on_closed = self._channel_closed
+        transport = getattr(raw, "transport", None)
+        if hasattr(transport, "congested"):
+            transport.on_relieved = self._pump
+            self._transport = transport
+        self._next_tag = 1
+        self._channel = channel
+        self._pump()
+
+    def _channel_closed(self, error: Exception) -> None:
+        # A publication made the broker close the channel: to an exchange that does not exist or is not ours to write
+        # to, or one bigger than the broker allows. When only one was under way, it is that one; else each of those
+        # that it may have been is sent alone.
+        if self._channel is None:
+            return
+        culprits = [each for each in self._in_flight.values() if f"'{each.exchange}'" in str(error)]
+        culprits = culprits or list(self._in_flight.values())
+        if len(self._in_flight) == 1:
+            self._in_flight.clear()
+        else:
+            for publication in culprits:
+                publication.suspect = True
+        self._forget_channel()
+        raw = self._connection.raw
+        if raw is not None:
+            self._setting_up = concurrency.spawn(self._set_up, raw)
+        if len(culprits) == 1 and not culprits[0].suspect:
+            culprits[0].settle(error)
+
+    def _forget_channel(self) -> None:
+        # What was under way is sent again on the next channel, before everything that has come since.
+        self._channel = None
+        self._transport = None
+        again = [each for each in self._in_flight.values() if not each.done]
+        self._in_flight.clear()
+        for publication in again:
+            publication.returned = None
+        self._suspects.extendleft(each for each in reversed(again) if each.suspect)
+        self._waiting.extendleft(each for each in reversed(again) if not each.suspect)
+
+    # -- deadlines
+
+    def _schedule_sweep(self, at: float) -> None:
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._sweep_at = at
+        self._sweep_timer = concurrency.schedule(max(at - monotonic(), _SWEEP_INTERVAL_MIN_S), self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_timer = None
+        self._sweep_at = float("inf")
+        now = monotonic()
+        earliest = float("inf")
+        for publication in (*self._in_flight.values(), *self._waiting, *self._suspects):
+            if publication.done:
+                continue
+            if publication.deadline <= now:
+                publication.settle(self._timeout_of(publication))
+            elif publication.deadline < earliest:
+                earliest = publication.deadline
+        self._waiting = deque(each for each in self._waiting if not each.done)
+        if earliest < self._sweep_at:
+            self._schedule_sweep(earliest)
+
+    def _timeout_of(self, publication: Publication) -> PublishTimeout:
+        if self._connection.blocked is not None:
+            why = f"the broker takes no messages: {self._connection.blocked}"
+        elif not self._connection.connected:
+            why = f"no connection to the broker: {describe(self._connection.error)}"
+        else:
+            why = "the broker has not confirmed it"
+        known = "whether it arrived is not known" if publication.sent else "it was not sent"
+        return PublishTimeout(f"not published in time ({publication}): {why}; {known}")
+
+
+def _fits(publication: Publication, exchange: str, routing_key: str, message: Any) -> bool:
+    return (
+        publication.exchange == exchange
+        and publication.routing_key == routing_key
+        and _body_of(publication.message) == _body_of(message)
+        and _identity_of(publication.message) == _identity_of(message)
+    )
+
+
+def _body_of(message: Any) -> bytes:
+    body = message.body
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _identity_of(message: Any) -> Any:
+    return message.properties.get("correlation_id"), message.properties.get("message_id")
+
+
+class Confirmation:
+    """Waits for the outcome of one publication."""
+
+    def __init__(self) -> None:
+        self._outcome = Event()
+
+    def __call__(self, error: BaseException | None) -> None:
+        """Take the outcome: this is the publication's `on_done`."""
+        self._outcome.send(error)
+
+    def wait(self) -> None:
+        """Wait for it.
+
+        :raises: whatever went wrong
+        """
+        error = self._outcome.wait()
+        if error is not None:
+            raise error
+
+
+def declare(raw: Any, entity: kombu.Exchange | kombu.Queue) -> None:
+    """Declare `entity`, with what it is bound to, on a channel for this purpose.
+
+    :raises ConfigurationError: when it exists with other properties
+    :raises amqp.exceptions.AMQPError, OSError: when the broker refuses otherwise, or is gone
+    """
+    channel = raw.channel()
+    try:
+        entity(channel).declare()
+    except PreconditionFailed as exc:
+        raise inequivalent(entity, exc) from None
+    finally:
+        close_channel(channel)
+
+
+def close_channel(channel: Any) -> None:
+    """Give a channel back, without waiting for the broker where that is possible."""
+    try:
+        getattr(channel, "close_soon", channel.close)()
+    except (AMQPError, OSError):  # gone with its connection
+        pass
+
+
+def inequivalent(entity: kombu.Exchange | kombu.Queue, error: Exception) -> ConfigurationError:
+    """The error for an entity that exists with other properties than it is declared with here."""
+    kind = "queue" if isinstance(entity, kombu.Queue) else "exchange"
+    reply = getattr(error, "reply_text", "") or str(error)
+    return ConfigurationError(
+        f"{kind} `{entity.name}` exists with other properties than it is declared with here: "
+        f"{' '.join(reply.split())}; delete it, or declare it as it is."
+    )

@@ -1,0 +1,238 @@
+"""Everything about one broker, read from the configuration once, checked, and frozen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from nameko.constants import (
+    AMQP_SSL_CONFIG_KEY,
+    AMQP_URI_CONFIG_KEY,
+    DEFAULT_HEARTBEAT,
+    HEARTBEAT_CONFIG_KEY,
+    LOGIN_METHOD_CONFIG_KEY,
+    TRANSPORT_OPTIONS_CONFIG_KEY,
+)
+from nameko.exceptions import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+PUBLISH_TIMEOUT_CONFIG_KEY = "PUBLISH_TIMEOUT"
+START_TIMEOUT_CONFIG_KEY = "START_TIMEOUT"
+CONNECT_TIMEOUT_CONFIG_KEY = "CONNECT_TIMEOUT"
+MAX_MESSAGE_BYTES_CONFIG_KEY = "MAX_MESSAGE_BYTES"
+ACCEPT_COMPRESSION_CONFIG_KEY = "ACCEPT_COMPRESSION"
+ALLOW_PICKLE_CONFIG_KEY = "ALLOW_PICKLE"
+
+DEFAULT_PUBLISH_TIMEOUT_S = 30.0
+DEFAULT_START_TIMEOUT_S = 60.0
+DEFAULT_CONNECT_TIMEOUT_S = 10.0
+#: What RabbitMQ 4 accepts by default.
+DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+#: The broker when none is configured: in this process, no installation needed.
+IN_PROCESS_URI = "memory://localhost"
+
+_MEMORY_SCHEMES = frozenset(["memory"])
+_PLAIN_SCHEMES = frozenset(["amqp", "pyamqp"])
+_TLS_SCHEMES = frozenset(["amqps", "pyamqps"])
+_SCHEMES = _MEMORY_SCHEMES | _PLAIN_SCHEMES | _TLS_SCHEMES
+_LOGIN_METHODS = frozenset(["PLAIN", "AMQPLAIN", "EXTERNAL", "GSSAPI"])
+_LOOPBACK_HOSTS = frozenset(["localhost", "127.0.0.1", "::1", ""])
+# Keys of TRANSPORT_OPTIONS that say how nameko 2.14 waits between attempts to connect: ours has its own backoff.
+_RETRY_OPTIONS = frozenset(["max_retries", "interval_start", "interval_step", "interval_max"])
+
+_UNSET: Any = object()
+
+
+class FrozenOptions(Mapping[str, Any]):
+    """A hashable mapping of options."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self._hash = hash(repr(sorted(self._options.items(), key=lambda item: str(item[0]))))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._options[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:  # the values may be secrets
+        return f"<options {', '.join(map(str, self._options))}>"
+
+
+@dataclass(frozen=True)
+class AmqpSettings:
+    """One broker and how to talk to it; equal settings share their connections.
+
+    :param uri: `pyamqp://user:password@host:port/vhost`, several separated by `;`, or `memory://localhost/name`
+    :param ssl: TLS options; empty for the defaults, None for no TLS
+    :param login_method: SASL mechanism; None lets the library choose
+    :param heartbeat_s: AMQP heartbeat in seconds; None for none
+    :param connect_timeout_s: for one attempt to connect, handshakes included
+    :param start_timeout_s: how long a starting service waits for the broker
+    :param publish_timeout_s: how long a publisher waits for its confirm
+    :param max_message_bytes: bigger bodies are neither sent nor accepted
+    :param transport_options: further arguments of the AMQP library's connection
+    """
+
+    uri: str = field(repr=False)
+    ssl: FrozenOptions | None = None
+    login_method: str | None = None
+    heartbeat_s: float | None = float(DEFAULT_HEARTBEAT)
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
+    start_timeout_s: float = DEFAULT_START_TIMEOUT_S
+    publish_timeout_s: float = DEFAULT_PUBLISH_TIMEOUT_S
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    transport_options: FrozenOptions = FrozenOptions({})
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, uri: str | None = None, ssl: Any = _UNSET, login_method: Any = _UNSET
+    ) -> AmqpSettings:
+        """The settings that `config` describes.
+
+        :param uri: instead of the configuration's `AMQP_URI`; likewise `ssl` and `login_method`
+        :raises ConfigurationError: when a value cannot work, naming the key
+        """
+        uri = uri or config.get(AMQP_URI_CONFIG_KEY) or _default_uri()
+        parts = [_check_uri(each) for each in _split(uri)]
+        ssl = config.get(AMQP_SSL_CONFIG_KEY) if ssl is _UNSET else ssl
+        settings = cls(
+            uri=uri,
+            ssl=_tls_options(ssl, parts),
+            login_method=_login_method(config.get(LOGIN_METHOD_CONFIG_KEY) if login_method is _UNSET else login_method),
+            heartbeat_s=_heartbeat(config),
+            connect_timeout_s=_positive_seconds(config, CONNECT_TIMEOUT_CONFIG_KEY, DEFAULT_CONNECT_TIMEOUT_S),
+            start_timeout_s=_positive_seconds(config, START_TIMEOUT_CONFIG_KEY, DEFAULT_START_TIMEOUT_S),
+            publish_timeout_s=_positive_seconds(config, PUBLISH_TIMEOUT_CONFIG_KEY, DEFAULT_PUBLISH_TIMEOUT_S),
+            max_message_bytes=_max_message_bytes(config),
+            transport_options=_transport_options(config),
+        )
+        _warn_of_guest(parts)
+        return settings
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The brokers to try, one after the other."""
+        return tuple(_split(self.uri))
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the broker lives in this process."""
+        return urlsplit(self.uris[0]).scheme in _MEMORY_SCHEMES
+
+    @property
+    def masked_uri(self) -> str:
+        """The URI with its password replaced, for logs and errors."""
+        return ";".join(mask_uri(uri) for uri in self.uris)
+
+
+def mask_uri(uri: str) -> str:
+    """`uri` with its password replaced by stars; whatever is not a URI is not shown at all."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return "<not a URI>"
+    # By hand, since this must work for exactly those that cannot be parsed. The last `@` ends the user part.
+    authority, slash, tail = rest.partition("/")
+    credentials, at, host = authority.rpartition("@")
+    if not at and "@" in tail:  # a password with a slash in it
+        return f"{scheme}://********@{tail.rpartition('@')[2]}"
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user}{':********' if colon else ''}{at}{host}{slash}{tail.partition('?')[0]}"
+
+
+def _split(uri: str) -> list[str]:
+    return [each.strip() for each in uri.split(";") if each.strip()]
+
+
+def _default_uri() -> str:
+    _log.info("AMQP_URI is not set: using the in-process broker (%s), which no other process can reach", IN_PROCESS_URI)
+    return IN_PROCESS_URI
+
+
+def _check_uri(uri: str) -> SplitResult:
+    if not isinstance(uri, str):
+        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} must be a string, not {type(uri).__name__}.")
+    example = "expected something like `pyamqp://user:password@host:5672/vhost`"
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018  (parsed, and checked, on access)
+    except ValueError as exc:
+        problem = str(exc) if "port" in str(exc).lower() else "it cannot be parsed"
+        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: {problem}; {example}.") from None
+    if parts.scheme not in _SCHEMES:
+        known = ", ".join(sorted(_SCHEMES))
+        raise ConfigurationError(
+            f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: scheme `{parts.scheme}` is not one of {known}; {example}."
+        )
+    return parts
+
+
+def _tls_options(ssl: Any, parts: list[SplitResult]) -> FrozenOptions | None:
+    if ssl is None and any(each.scheme in _TLS_SCHEMES for each in parts):
+        ssl = True
+    if ssl is None or ssl is False:
+        if any(each.scheme in _TLS_SCHEMES for each in parts):
+            raise ConfigurationError(f"{AMQP_SSL_CONFIG_KEY} is false, but {AMQP_URI_CONFIG_KEY} asks for TLS (amqps).")
+        return None
+    if ssl is True:
+        return FrozenOptions({})
+    if not isinstance(ssl, Mapping):
+        raise ConfigurationError(f"{AMQP_SSL_CONFIG_KEY} must be true, false or a mapping, not {type(ssl).__name__}.")
+    return FrozenOptions(ssl)
+
+
+def _login_method(value: Any) -> str | None:
+    if value is not None and value not in _LOGIN_METHODS:
+        known = ", ".join(sorted(_LOGIN_METHODS))
+        raise ConfigurationError(f"{LOGIN_METHOD_CONFIG_KEY} `{value}` is not one of {known}.")
+    return value  # type: ignore[no-any-return]
+
+
+def _heartbeat(config: Mapping[str, Any]) -> float | None:
+    value = config.get(HEARTBEAT_CONFIG_KEY, DEFAULT_HEARTBEAT)
+    if value is None or value == 0:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise ConfigurationError(f"{HEARTBEAT_CONFIG_KEY} must be from 1 to 65535 seconds, or null, not {value!r}.")
+    return float(value)
+
+
+def _positive_seconds(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        raise ConfigurationError(f"{key} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
+
+
+def _max_message_bytes(config: Mapping[str, Any]) -> int:
+    value = config.get(MAX_MESSAGE_BYTES_CONFIG_KEY, DEFAULT_MAX_MESSAGE_BYTES)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ConfigurationError(f"{MAX_MESSAGE_BYTES_CONFIG_KEY} must be a number of bytes above 0, not {value!r}.")
+    return value
+
+
+def _transport_options(config: Mapping[str, Any]) -> FrozenOptions:
+    value = config.get(TRANSPORT_OPTIONS_CONFIG_KEY) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{TRANSPORT_OPTIONS_CONFIG_KEY} must be a mapping, not {type(value).__name__}.")
+    return FrozenOptions({key: option for key, option in value.items() if key not in _RETRY_OPTIONS})
+
+
+def _warn_of_guest(parts: list[SplitResult]) -> None:
+    for each in parts:
+        if each.scheme in _MEMORY_SCHEMES or (each.hostname or "") in _LOOPBACK_HOSTS:
+            continue
+        if (each.username or "guest") == "guest":
+            _log.warning("connecting to the broker on %s as `guest`: give the service an account", each.hostname)

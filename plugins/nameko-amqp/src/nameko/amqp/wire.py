@@ -1,0 +1,386 @@
+"""AMQP 0-9-1 frames, in and out: those that carry messages, which are all but a few, coded directly.
+
+Section numbers refer to the AMQP 0-9-1 specification. Opening connections, declaring and the like, which happen once,
+are left to py-amqp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from struct import Struct
+from struct import error as StructError
+from typing import Any
+
+from amqp.exceptions import FrameError, FrameSyntaxError, UnexpectedFrame
+from amqp.serialization import decode_properties_basic, dumps
+
+# Frame types, 4.2.3; each frame is type, channel, size, payload, end.
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+FRAME_END = b"\xce"
+#: Bytes of a frame besides its payload.
+FRAME_OVERHEAD = 8
+
+HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+# (class, method) as they stand at the beginning of a method frame's payload.
+_BASIC_DELIVER = b"\x00\x3c\x00\x3c"
+_BASIC_RETURN = b"\x00\x3c\x00\x32"
+_BASIC_GET_OK = b"\x00\x3c\x00\x47"
+_BASIC_ACK = b"\x00\x3c\x00\x50"
+_BASIC_PUBLISH = b"\x00\x3c\x00\x28"
+_WITH_CONTENT = frozenset([_BASIC_DELIVER, _BASIC_RETURN, _BASIC_GET_OK])
+
+_frame_header = Struct(">BHI")
+_method_id = Struct(">HH")
+_ack_arguments = Struct(">QB")
+_deliver_arguments = Struct(">QB")
+_content_size = Struct(">Q")
+# A whole frame: header, class and method, delivery tag, multiple or requeue, end.
+_settle_frame = Struct(">BHI4sQBB")
+_content_header = Struct(">BHIHHQ")
+
+# Properties of the class basic in the order of their flags, the highest bit first (1.8.1). The table of headers, which
+# has the flag in between, is treated apart.
+_SHORT_STRINGS = {
+    "content_type": 0x8000,
+    "content_encoding": 0x4000,
+    "correlation_id": 0x0400,
+    "reply_to": 0x0200,
+    "expiration": 0x0100,
+    "message_id": 0x0080,
+    "type": 0x0020,
+    "user_id": 0x0010,
+    "app_id": 0x0008,
+    "cluster_id": 0x0004,
+}
+
+
+class OutboundMessage:
+    """A body and its properties, encoded: ready to be sent, any number of times.
+
+    :param body: the encoded body
+    :param properties: by their names in AMQP; None is left out; `application_headers` is the table of headers
+    :raises FrameSyntaxError: when a property or a header is of a type that AMQP does not know, or too long
+    """
+
+    __slots__ = ("body", "encoded_properties", "properties")
+
+    def __init__(self, body: bytes, properties: Mapping[str, Any]) -> None:
+        self.body = body
+        self.properties = properties
+        self.encoded_properties = encode_properties(properties)
+
+
+def encode_properties(properties: Mapping[str, Any]) -> bytes:
+    """The flags and values of a content header (4.2.6.1).
+
+    :raises FrameSyntaxError: when a value is of a type that AMQP does not know, or too long
+    """
+    flags = 0
+    values: list[bytes] = []
+    get = properties.get
+    for name, flag, encode in _PROPERTIES:
+        value = get(name)
+        if value is not None:
+            flags |= flag
+            values.append(encode(name, value))
+    return flags.to_bytes(2, "big") + b"".join(values)
+
+
+def _short_string(name: str, value: Any) -> bytes:
+    encoded = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+    if len(encoded) > 255:
+        raise FrameSyntaxError(f"`{name}` has {len(encoded)} bytes; AMQP allows 255")
+    return len(encoded).to_bytes(1, "big") + encoded
+
+
+def _octet(name: str, value: Any) -> bytes:
+    try:
+        return int(value).to_bytes(1, "big")
+    except (OverflowError, TypeError, ValueError):
+        raise FrameSyntaxError(f"`{name}` must be an integer from 0 to 255, not {value!r}") from None
+
+
+def _table(name: str, value: Any) -> bytes:
+    try:
+        return dumps("F", [value])  # type: ignore[no-any-return]
+    except FrameSyntaxError:
+        raise
+    except (StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
+        raise FrameSyntaxError(f"`{name}` cannot be encoded: {exc}") from None
+
+
+def _timestamp(name: str, value: Any) -> bytes:
+    try:
+        return _content_size.pack(int(value))
+    except (StructError, TypeError, ValueError):
+        raise FrameSyntaxError(f"`{name}` must be seconds since 1970, not {value!r}") from None
+
+
+_PROPERTIES: tuple[tuple[str, int, Callable[[str, Any], bytes]], ...] = tuple(
+    sorted(
+        [
+            *((name, flag, _short_string) for name, flag in _SHORT_STRINGS.items()),
+            ("application_headers", 0x2000, _table),
+            ("delivery_mode", 0x1000, _octet),
+            ("priority", 0x0800, _octet),
+            ("timestamp", 0x0040, _timestamp),
+        ],
+        key=lambda entry: -entry[1],
+    )
+)
+
+
+def encode_method(channel_id: int, method: tuple[int, int], arguments: bytes) -> bytes:
+    """The frame of a method without content."""
+    header = _frame_header.pack(METHOD, channel_id, 4 + len(arguments))
+    return b"".join((header, _method_id.pack(*method), arguments, FRAME_END))
+
+
+def encode_publish_method(channel_id: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """The first of a publication's frames (1.8.3.7): the same for every message to the same place."""
+    arguments = b"".join(
+        (
+            _BASIC_PUBLISH,
+            b"\x00\x00",  # reserved
+            _short_string("exchange", exchange),
+            _short_string("routing_key", routing_key),
+            b"\x01" if mandatory else b"\x00",
+        )
+    )
+    return b"".join((_frame_header.pack(METHOD, channel_id, len(arguments)), arguments, FRAME_END))
+
+
+def encode_content(channel_id: int, message: OutboundMessage, frame_max: int) -> bytes:
+    """The header and body frames of a message."""
+    body, properties = message.body, message.encoded_properties
+    size = len(body)
+    header = _content_header.pack(HEADER, channel_id, 12 + len(properties), 60, 0, size)
+    chunk_max = frame_max - FRAME_OVERHEAD
+    if size <= chunk_max:
+        if not size:
+            return b"".join((header, properties, FRAME_END))
+        body_header = _frame_header.pack(BODY, channel_id, size)
+        return b"".join((header, properties, FRAME_END, body_header, body, FRAME_END))
+    parts: list[Any] = [header, properties, FRAME_END]
+    view = memoryview(body)
+    for start in range(0, size, chunk_max):
+        chunk = view[start : start + chunk_max]
+        parts += (_frame_header.pack(BODY, channel_id, len(chunk)), chunk, FRAME_END)
+    return b"".join(parts)
+
+
+def encode_ack(channel_id: int, delivery_tag: int, multiple: bool) -> bytes:
+    """basic.ack, 1.8.3.13."""
+    return _settle_frame.pack(METHOD, channel_id, 13, _BASIC_ACK, delivery_tag, multiple, 0xCE)
+
+
+def encode_reject(channel_id: int, delivery_tag: int, requeue: bool) -> bytes:
+    """basic.reject, 1.8.3.14."""
+    return _settle_frame.pack(METHOD, channel_id, 13, b"\x00\x3c\x00\x5a", delivery_tag, requeue, 0xCE)
+
+
+class InboundMessage:
+    """A message as it came in, with the names that py-amqp gives to the parts.
+
+    :param body: as it was sent
+    :param properties: by their names in AMQP; `application_headers` is the table of headers
+    :param delivery_info: consumer_tag, delivery_tag, redelivered, exchange, routing_key
+    :param error: why it cannot be taken as it is, when it cannot: malformed properties, or too big
+    """
+
+    __slots__ = ("body", "channel", "delivery_info", "error", "properties")
+
+    def __init__(
+        self, body: bytes, properties: dict[str, Any], delivery_info: dict[str, Any], error: str | None = None
+    ) -> None:
+        self.body = body
+        self.properties = properties
+        self.delivery_info = delivery_info
+        self.error = error
+        self.channel: Any = None
+
+    @property
+    def delivery_tag(self) -> int:
+        """What the delivery is acknowledged by."""
+        return self.delivery_info["delivery_tag"]  # type: ignore[no-any-return]
+
+    @property
+    def headers(self) -> dict[str, Any] | None:
+        """The table of headers."""
+        return self.properties.get("application_headers")
+
+
+class _Partial:
+    """A message of which frames are still to come."""
+
+    __slots__ = ("chunks", "header", "method", "missing", "oversize", "size")
+
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+        self.header = b""
+        self.size = 0
+        self.missing = -1  # not known before the header has come
+        self.chunks: list[bytes] = []
+        self.oversize = False
+
+
+class FrameReader:
+    """Cuts the stream of bytes into frames, puts messages together, and hands on what is complete.
+
+    :param on_method: called with (channel, (class, method), payload) for a method without content
+    :param on_message: called with (channel, method payload, content header payload, body, oversize)
+    :param on_ack: called with (channel, delivery tag, multiple) for basic.ack
+    :param frame_max: bigger frames are an error
+    :param max_message_bytes: the bodies of bigger messages are skipped, and `oversize` is true
+    """
+
+    def __init__(
+        self,
+        *,
+        on_method: Callable[[int, tuple[int, int], bytes], None],
+        on_message: Callable[[int, bytes, bytes, bytes, bool], None],
+        on_ack: Callable[[int, int, bool], None],
+        frame_max: int,
+        max_message_bytes: int,
+    ) -> None:
+        self._on_method = on_method
+        self._on_message = on_message
+        self._on_ack = on_ack
+        self.frame_max = frame_max
+        self._max_message_bytes = max_message_bytes
+        self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._wanted = 0  # bytes that must be there before it is worth looking again
+        self._partial: dict[int, _Partial] = {}
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was read from the socket, and hand on every frame that is complete.
+
+        :raises FrameError, UnexpectedFrame: when that is no AMQP; the connection is of no use any more
+        """
+        if self._wanted > len(data):
+            self._pieces.append(data)
+            self._wanted -= len(data)
+            return
+        if self._pieces:
+            self._pieces.append(data)
+            data = b"".join(self._pieces)
+            self._pieces = []
+        self._wanted = 0
+        position = self._split(data)
+        rest = len(data) - position
+        if rest:
+            self._pieces = [data[position:]]
+            self._wanted = self._frame_length(data, position, rest) - rest
+
+    @property
+    def wanted(self) -> int:
+        """How many more bytes complete the next frame, as far as is known; 0 when there is none begun."""
+        return self._wanted
+
+    def _frame_length(self, data: bytes, position: int, available: int) -> int:
+        if available < 7:
+            return 7
+        return _frame_header.unpack_from(data, position)[2] + FRAME_OVERHEAD  # type: ignore[no-any-return]
+
+    def _split(self, data: bytes) -> int:
+        # The one loop over frames, on the path of everything that comes in.
+        position, end = 0, len(data)
+        unpack = _frame_header.unpack_from
+        while end - position >= 7:
+            kind, channel, size = unpack(data, position)
+            frame_end = position + 7 + size
+            if frame_end >= end:
+                if size > self.frame_max:
+                    raise FrameError(f"a frame of {size} bytes, where {self.frame_max} were agreed")
+                break
+            if data[frame_end] != 0xCE:
+                raise UnexpectedFrame(f"a frame that ends in {data[frame_end]:#04x} instead of 0xce")
+            payload = data[position + 7 : frame_end]
+            position = frame_end + 1
+            if kind == METHOD:
+                self._take_method(channel, payload)
+            elif kind == BODY:
+                self._take_body(channel, payload)
+            elif kind == HEADER:
+                self._take_header(channel, payload)
+            elif kind != HEARTBEAT:
+                raise UnexpectedFrame(f"a frame of the unknown type {kind}")
+        return position
+
+    def _take_method(self, channel: int, payload: bytes) -> None:
+        method = payload[:4]
+        if channel in self._partial:
+            raise UnexpectedFrame(f"a method on channel {channel} in the middle of a message")
+        if method in _WITH_CONTENT:
+            self._partial[channel] = _Partial(payload)
+        elif method == _BASIC_ACK:
+            delivery_tag, bits = _ack_arguments.unpack_from(payload, 4)
+            self._on_ack(channel, delivery_tag, bool(bits & 1))
+        else:
+            self._on_method(channel, _method_id.unpack_from(payload), payload)
+
+    def _take_header(self, channel: int, payload: bytes) -> None:
+        partial = self._partial.get(channel)
+        if partial is None or partial.missing >= 0:
+            raise UnexpectedFrame(f"a content header on channel {channel} that belongs to no method")
+        partial.header = payload
+        partial.size = partial.missing = _content_size.unpack_from(payload, 4)[0]
+        partial.oversize = partial.size > self._max_message_bytes
+        if not partial.missing:
+            self._complete(channel, partial, b"")
+
+    def _take_body(self, channel: int, payload: bytes) -> None:
+        partial = self._partial.get(channel)
+        if partial is None or partial.missing < len(payload):
+            raise UnexpectedFrame(f"a body on channel {channel} that belongs to no message")
+        partial.missing -= len(payload)
+        if partial.missing == 0 and not partial.chunks:
+            self._complete(channel, partial, b"" if partial.oversize else payload)
+            return
+        if not partial.oversize:
+            partial.chunks.append(payload)
+        if partial.missing == 0:
+            self._complete(channel, partial, b"".join(partial.chunks))
+
+    def _complete(self, channel: int, partial: _Partial, body: bytes) -> None:
+        del self._partial[channel]
+        self._on_message(channel, partial.method, partial.header, body, partial.oversize)
+
+
+def is_delivery(method_payload: bytes) -> bool:
+    """Whether the message was delivered to a consumer (rather than returned, or fetched)."""
+    return method_payload[:4] == _BASIC_DELIVER
+
+
+def decode_delivery(method_payload: bytes) -> dict[str, Any]:
+    """The arguments of basic.deliver (1.8.3.9). Names that are not UTF-8 keep their bytes, as surrogates."""
+    length = method_payload[4]
+    position = 5 + length
+    consumer_tag = method_payload[5:position].decode("utf-8", "surrogateescape")
+    delivery_tag, bits = _deliver_arguments.unpack_from(method_payload, position)
+    position += 9
+    length = method_payload[position]
+    position += 1
+    exchange = method_payload[position : position + length].decode("utf-8", "surrogateescape")
+    position += length
+    length = method_payload[position]
+    position += 1
+    routing_key = method_payload[position : position + length].decode("utf-8", "surrogateescape")
+    return {
+        "consumer_tag": consumer_tag,
+        "delivery_tag": delivery_tag,
+        "redelivered": bool(bits & 1),
+        "exchange": exchange,
+        "routing_key": routing_key,
+    }
+
+
+def decode_properties(header_payload: bytes) -> dict[str, Any]:
+    """The properties in a content header.
+
+    :raises Exception: of many kinds, when they are malformed; the stream of frames is not affected
+    """
+    properties, _ = decode_properties_basic(header_payload, 12)
+    return properties  # type: ignore[no-any-return]
