@@ -45,18 +45,17 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
             IN_PROCESS_URI,
             "The broker: `pyamqp://user:password@host:port/vhost` (`amqps://` for TLS), several separated by `;`, or "
             "`memory://localhost/name` for one within the process.",
-            secret=True,
         ),
         ConfigKey(
             "AMQP_SSL",
-            "bool or dict",
+            "bool or mapping",
             None,
             "TLS: true, or options (`ca_certs`, `certfile`, `keyfile`, `server_hostname`, `ciphers`, `verify`, "
             "`check_hostname`); the broker's certificate and host name are verified unless `verify: false`.",
         ),
         ConfigKey("LOGIN_METHOD", "str", None, "SASL mechanism: PLAIN, AMQPLAIN, EXTERNAL or GSSAPI."),
         ConfigKey("HEARTBEAT", "seconds", DEFAULT_HEARTBEAT, "AMQP heartbeat of every connection; null for none."),
-        ConfigKey("TRANSPORT_OPTIONS", "dict", {}, "Further arguments of the AMQP library's connection."),
+        ConfigKey("TRANSPORT_OPTIONS", "mapping", {}, "Further arguments of the AMQP library's connection."),
         ConfigKey(
             "CONNECT_TIMEOUT", "seconds", DEFAULT_CONNECT_TIMEOUT_S, "One attempt to connect, handshakes included."
         ),
@@ -75,7 +74,7 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
         ConfigKey("PREFETCH_COUNT", "int", None, "Unacknowledged messages per consumer; `max_workers` by default."),
         ConfigKey(
             "MAX_MESSAGE_BYTES",
-            "int",
+            "bytes",
             DEFAULT_MAX_MESSAGE_BYTES,
             "Messages with a bigger body are refused, both ways.",
         ),
@@ -83,7 +82,7 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
         ConfigKey("ACCEPT", "list of str", None, "Serializers or content types accepted; `serializer` by default."),
         ConfigKey(
             "SERIALIZERS",
-            "dict",
+            "mapping",
             {},
             "Further serializers: name to `encoder`, `decoder` (dotted paths), `content_type`, `content_encoding`.",
         ),

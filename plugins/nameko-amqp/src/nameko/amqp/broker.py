@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-import amqp
 import kombu
 
-from nameko import concurrency
+import amqp
 from nameko.amqp import wire
 from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
@@ -240,17 +239,19 @@ class Broker(SharedExtension):
         if expiration_s is not None:
             properties["expiration"] = str(max(int(expiration_s * 1000), 0))  # milliseconds, as a string
         deadline = monotonic() + (self.settings.publish_timeout_s if timeout_s is None else timeout_s)
-        publication = Publication(
-            self._prepare(body, properties), exchange, routing_key, mandatory, deadline, on_done
-        )
+        publication = Publication(self._prepare(body, properties), exchange, routing_key, mandatory, deadline, on_done)
         self._require_publisher().submit(publication)
         return publication
 
     def _encode(self, payload: Any, serializer: str | None, properties: dict[str, Any]) -> bytes:
         if properties.get("content_type") is not None:  # encoded by the caller
-            body = payload.encode(properties.setdefault("content_encoding", "utf-8")) if isinstance(payload, str) else payload
+            body = (
+                payload.encode(properties.setdefault("content_encoding", "utf-8"))
+                if isinstance(payload, str)
+                else payload
+            )
             self.codecs.check_size(body)
-            return body  # type: ignore[no-any-return]
+            return body
         properties["content_type"], properties["content_encoding"], body = self.codecs.encode(payload, serializer)
         return body
 

@@ -24,7 +24,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
-
 from nameko import concurrency
 from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
 from nameko.amqp.settings import AmqpSettings, mask_uri

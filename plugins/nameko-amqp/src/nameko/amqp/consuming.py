@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any
 
 import kombu
-from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed, RecoverableConnectionError
 
+from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed, RecoverableConnectionError
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, backoff_s, describe
 from nameko.amqp.messages import Message
@@ -151,7 +151,7 @@ class Subscription:
     def _on_delivery(self, channel: Any, raw_message: Any) -> None:
         # In the connection's reader: must neither block nor raise.
         error = getattr(raw_message, "error", None)
-        message = Message(raw_message, channel, self._codecs, no_ack=self._no_ack)
+        message = Message(raw_message, self._codecs, channel=channel, no_ack=self._no_ack)
         if error is not None or len(message.body or b"") > self._codecs.max_message_bytes:
             self._count("messages_rejected")
             _log.error("%s: a message is rejected: %s", self.name, error or "too big")

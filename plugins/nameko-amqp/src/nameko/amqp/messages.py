@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import kombu.message
-from amqp.exceptions import AMQPError
 
+from amqp.exceptions import AMQPError
 from nameko.amqp.serializers import Codecs
 
 _NOT_DECODED = object()
@@ -17,15 +17,15 @@ class Message(kombu.message.Message):  # type: ignore[misc]
 
     Attributes: `body`, `headers`, `properties`, `content_type`, `content_encoding`, `delivery_info`, `delivery_tag`.
 
-    It is settled once, by `ack`, `reject` or `requeue`, on the channel that delivered it. When that is gone by then, the
-    call does nothing: the broker has put the message back into the queue, and delivers it again.
+    It is settled once, by `ack`, `reject` or `requeue`, on the channel that delivered it. When that is gone by then,
+    the call does nothing: the broker has put the message back into the queue, and delivers it again.
     """
 
-    def __init__(self, raw: Any, channel: Any, codecs: Codecs, no_ack: bool = False) -> None:
+    def __init__(self, raw: Any, codecs: Codecs, *, channel: Any = None, no_ack: bool = False) -> None:
         # Not the base class's: it decompresses, which `decode` does here, within bounds.
         properties = raw.properties
         headers = properties.get("application_headers")
-        self.channel = channel
+        self.channel = raw.channel if channel is None else channel
         self.body = raw.body
         self.properties = properties
         self.headers = headers if isinstance(headers, dict) else {}

@@ -1,8 +1,8 @@
 """Confirmed publishing: any number of messages under way on one channel, each with one outcome.
 
 A `Publication` is one message on its way. The `ConfirmingPublisher` of a connection sends it, and settles it when the
-broker confirms it, returns it or refuses it, or when its deadline passes. When the connection is lost before that, it is
-sent again over the next one: a message that is confirmed has arrived at least once.
+broker confirms it, returns it or refuses it, or when its deadline passes. When the connection is lost before that, it
+is sent again over the next one: a message that is confirmed has arrived at least once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from time import monotonic
 from typing import Any
 
 import kombu
-from amqp.exceptions import AMQPError, ChannelError, MessageNacked, PreconditionFailed
 
+from amqp.exceptions import AMQPError, ChannelError, MessageNacked, PreconditionFailed
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from nameko.amqp.transport import GreenTransport
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
 
@@ -232,11 +233,17 @@ class ConfirmingPublisher:
         # message: so it is the first that fits, among those not confirmed yet. Only of equal messages, one of which
         # has a queue to go to and the other has not, the wrong one could be taken: nobody can tell them apart.
         for publication in self._in_flight.values():
-            if publication.mandatory and publication.returned is None and _fits(publication, exchange, routing_key, message):
+            if (
+                publication.mandatory
+                and publication.returned is None
+                and _fits(publication, exchange, routing_key, message)
+            ):
                 reason = getattr(error, "reply_text", None) or "no route"
                 publication.returned = UndeliverableMessage(f"undeliverable: {reason} ({publication})")
                 return
-        _log.warning("the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key)
+        _log.warning(
+            "the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key
+        )
 
     # -- the channel's life
 
@@ -283,7 +290,7 @@ class ConfirmingPublisher:
         channel.events["basic_return"].add(self._on_return)
         channel.on_closed = self._channel_closed
         transport = getattr(raw, "transport", None)
-        if hasattr(transport, "congested"):
+        if isinstance(transport, GreenTransport):
             transport.on_relieved = self._pump
             self._transport = transport
         self._next_tag = 1

@@ -307,7 +307,7 @@ _BOUNDED = {"application/x-gzip": _inflate, "application/x-bz2": _unzip_bz2, "ap
 
 
 def _decompressors(names: Iterable[str]) -> dict[str, Callable[[bytes, int], tuple[bytes, bool]]]:
-    accepted = {}
+    accepted: dict[str, Callable[[bytes, int], tuple[bytes, bool]]] = {}
     for name in names:
         content_type = _ALIASES[name]
         accepted[content_type] = accepted[name] = _BOUNDED[content_type]

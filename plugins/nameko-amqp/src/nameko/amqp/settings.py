@@ -94,7 +94,7 @@ class AmqpSettings:
     start_timeout_s: float = DEFAULT_START_TIMEOUT_S
     publish_timeout_s: float = DEFAULT_PUBLISH_TIMEOUT_S
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    transport_options: FrozenOptions = FrozenOptions({})
+    transport_options: FrozenOptions = field(default_factory=lambda: FrozenOptions({}))
 
     @classmethod
     def from_config(

@@ -20,8 +20,17 @@ _CERT_REQS = {
     "required": ssl.CERT_REQUIRED,
 }
 _KNOWN = frozenset(
-    ["ca_certs", "cert_reqs", "certfile", "check_hostname", "ciphers", "keyfile", "server_hostname", "ssl_version"]
-    + ["verify", "keyfile_password"]
+    [
+        "ca_certs",
+        "cert_reqs",
+        "certfile",
+        "check_hostname",
+        "ciphers",
+        "keyfile",
+        "keyfile_password",
+        "server_hostname",
+        "verify",
+    ]
 )
 _RECORD_BYTES = 65536
 

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import kombu.transport.pyamqp
+
 import amqp
 import amqp.spec
-import kombu.transport.pyamqp
 from amqp.exceptions import AMQPNotImplementedError, ChannelError, RecoverableConnectionError, error_for_code
 from amqp.transport import AMQP_PROTOCOL_HEADER, to_host_port
-
 from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp.tls import TlsSession, make_context
@@ -373,6 +373,7 @@ class _Answers:
 class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
     """A channel whose messages take the short way, and which stays closed once the broker has closed it."""
 
+    is_closing: bool
     #: Called with the error when the broker closes the channel.
     on_closed: Callable[[Exception], None] | None = None
 
@@ -389,7 +390,7 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
         content_encoding: str | None = None,
         headers: dict[str, Any] | None = None,
         properties: dict[str, Any] | None = None,
-        _Message: Any = None,  # noqa: N803
+        _Message: Any = None,
     ) -> wire.OutboundMessage:
         """A message that `basic_publish` takes."""
         if isinstance(body, str):
@@ -504,7 +505,7 @@ class Connection(_Answers, amqp.Connection):  # type: ignore[misc]
             max_message_bytes=max_message_bytes,
         )
 
-    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, *_: Any, **__: Any) -> Any:  # noqa: N802
+    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, *_: Any, **__: Any) -> Any:
         """The transport; py-amqp calls this."""
         return GreenTransport(
             host,
