@@ -1,0 +1,101 @@
+"""The server: all connections of one listening socket, their deadlines, and their orderly end."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from nameko import concurrency
+from nameko.concurrency import GreenletExit
+from nameko.web._access_log import AccessLog
+from nameko.web._connection import Application, Connection
+from nameko.web._environ import connection_environ
+from nameko.web._settings import HttpSettings
+from nameko.web._tls import TlsTransport, server_context
+from nameko.web._transport import Pace, SocketTransport, Transport
+
+# How often deadlines are looked at: the precision of every timeout, as long as the timeouts themselves are not shorter.
+_SWEEP_INTERVAL_S = 0.5
+
+
+class HttpServer:
+    """Serves the connections of one listening socket.
+
+    :param sock: the listening socket
+    :param serve: what answers the requests
+    :raises ConfigurationError: when the TLS settings are of no use
+    """
+
+    def __init__(self, sock: Any, serve: Application, settings: HttpSettings) -> None:
+        self._serve = serve
+        self._settings = settings
+        self._tls = None if settings.ssl is None else server_context(settings.ssl)
+        self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
+        self._pace = Pace(settings.stall_timeout_s, settings.header_timeout_s, settings.min_rate_bytes_per_s)
+        self._connections: dict[Connection, Any] = {}  # to their greenthreads
+        self._local = _host_and_port(sock.getsockname())
+        self._draining = False
+        self._sweeping = False
+        shortest_s = min(settings.header_timeout_s, settings.keepalive_timeout_s, settings.stall_timeout_s)
+        self._sweep_interval_s = min(_SWEEP_INTERVAL_S, shortest_s / 4)
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def process_request(self, client: tuple[Any, Any]) -> None:
+        """Serve the requests of one connection, in the calling greenthread, until it is closed.
+
+        :param client: the connected, non-blocking socket and the address of its peer
+        """
+        sock, address = client
+        transport: Transport = SocketTransport(sock, self._pace)
+        if self._tls is not None:
+            transport = TlsTransport(transport, self._tls)
+        scheme = "http" if self._tls is None else "https"
+        environ = connection_environ(self._local, _host_and_port(address), scheme)
+        connection = Connection(transport, self._serve, environ, self._settings, self._pace, self._access_log)
+        self._connections[connection] = concurrency.current()
+        self._start_sweeping()
+        if self._draining:
+            connection.drain()
+        try:
+            connection.run()
+        except GreenletExit:
+            pass  # by `close`
+        finally:
+            del self._connections[connection]
+
+    # -- deadlines
+
+    def _start_sweeping(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            concurrency.schedule(self._sweep_interval_s, self._sweep)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for connection in self._connections:
+            if connection.transport.deadline < now:
+                connection.transport.expire()
+        self._sweeping = False
+        if self._connections:
+            self._start_sweeping()
+
+    # -- the end
+
+    def drain(self) -> None:
+        """Close idle connections, and the others after the response that is under way."""
+        self._draining = True
+        for connection in list(self._connections):
+            connection.drain()
+
+    def close(self) -> None:
+        """Close all connections at once."""
+        for greenthread in list(self._connections.values()):
+            concurrency.kill(greenthread)
+
+
+def _host_and_port(address: Any) -> tuple[str, int]:
+    return (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
