@@ -31,6 +31,7 @@ class Channel(StdChannel):  # type: ignore[misc]
     Errors behave as on RabbitMQ with py-amqp. The broker ends the session: unacknowledged messages are requeued,
     consumers and confirms are gone. The channel object is opened anew at once and the error is raised: by the method
     that has an answer to wait for, by `Connection.drain_events` for `basic_publish`, `basic_ack` and the like.
+    With `on_closed` set, as on nameko's channels to RabbitMQ, it stays closed, and `drain_events` calls that instead.
 
     :param connection: an open connection
     :param channel_id: unique in it
@@ -38,6 +39,11 @@ class Channel(StdChannel):  # type: ignore[misc]
     """
 
     Message = KombuMessage
+
+    #: Called with the error when the broker closes the channel, which then stays closed.
+    on_closed: Callable[[Exception], object] | None = None
+    #: Why the broker has closed it for good.
+    closed_by: Exception | None = None
 
     def __init__(self, connection: Connection, channel_id: int, auto_decode: bool = True) -> None:
         self.connection: Connection | None = connection
@@ -115,7 +121,7 @@ class Channel(StdChannel):  # type: ignore[misc]
 
     def _require_connection(self) -> Connection:
         if self.connection is None:
-            raise RecoverableConnectionError("connection already closed")
+            raise self.closed_by or RecoverableConnectionError("connection already closed")
         return self.connection
 
     def _raise_pending_error(self, connection: Connection) -> None:
@@ -124,7 +130,7 @@ class Channel(StdChannel):  # type: ignore[misc]
             return
         if not connection.connected or session.error is None or connection not in self._broker.connections:
             raise session.error or RecoverableConnectionError("connection already closed")
-        self._session = self._new_session(connection)
+        self._end(connection, session.error)
         raise session.error
 
     def _refuse(self, connection: Connection, refused: Refused, method: tuple[int, int]) -> Exception:
@@ -133,8 +139,18 @@ class Channel(StdChannel):  # type: ignore[misc]
             connection.close()
         else:
             self._session.close(error)
-            self._session = self._new_session(connection)
+            self._end(connection, error)
         return error
+
+    def _end(self, connection: Connection, error: Exception) -> None:
+        # Of the session, that is; of the channel too, when its user wants to know.
+        on_closed = self.on_closed
+        if on_closed is None:
+            self._session = self._new_session(connection)
+            return
+        self.closed_by = error
+        self.collect()
+        on_closed(error)
 
     def _refuse_later(
         self, connection: Connection, session: Session, refused: Refused, method: tuple[int, int]
@@ -150,8 +166,11 @@ class Channel(StdChannel):  # type: ignore[misc]
         connection = self.connection
         if session is not self._session or connection is None:
             return
-        self._session = self._new_session(connection)
-        raise error
+        stays_closed = self.on_closed is not None
+        with self._lock:
+            self._end(connection, error)
+        if not stays_closed:
+            raise error
 
     # -- exchanges
 
@@ -297,7 +316,7 @@ class Channel(StdChannel):  # type: ignore[misc]
         """
         connection = self.connection
         if connection is None:
-            raise RecoverableConnectionError("basic_publish: connection closed")
+            raise self.closed_by or RecoverableConnectionError("basic_publish: connection closed")
         message = PublishedMessage.published(msg, exchange, routing_key)
         with self._lock:
             session = self._session

@@ -114,12 +114,16 @@ def headers_match(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> b
 
 def topic_matcher(pattern: str) -> Callable[[str], bool] | None:
     """A test for the topic `pattern`: `*` stands for one word, `#` for any number of them; None when it has neither."""
-    words = pattern.split(".")
+    words = _words(pattern)
     if "*" not in words and "#" not in words:
         return None
     if words == ["#"]:
         return lambda routing_key: True
-    return lambda routing_key: _topic_matches(words, routing_key.split("."))
+    return lambda routing_key: _topic_matches(words, _words(routing_key))
+
+
+def _words(routing_key: str) -> list[str]:
+    return routing_key.split(".") if routing_key else []
 
 
 def _topic_matches(pattern: list[str], words: list[str]) -> bool:
