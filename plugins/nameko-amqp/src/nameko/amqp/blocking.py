@@ -12,26 +12,27 @@ import os
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from errno import ETIMEDOUT
 from itertools import count
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
 import kombu
-import kombu.compression
-import kombu.serialization
 import kombu.transport.pyamqp
 
 import amqp
 import amqp.transport
 from amqp.exceptions import MessageNacked, UnexpectedFrame
+from nameko.amqp import memory
 from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
-from nameko.amqp.settings import mask_uri
-
-if TYPE_CHECKING:
-    from nameko.amqp.settings import AmqpSettings
+from nameko.amqp.messages import Message
+from nameko.amqp.serializers import Codecs
+from nameko.amqp.settings import AmqpSettings, mask_uri
+from nameko.amqp.tls import make_context
+from nameko.constants import PERSISTENT
 
 __all__ = ["BlockingClient", "BlockingPublisher", "ConnectionLost", "Deadline", "Publication"]
 
@@ -42,6 +43,8 @@ CLOSE_TIMEOUT_S = 1.0
 
 _FRAME_HEADER = struct.Struct(">BHI")  # type, channel, size of the payload; AMQP 0-9-1, 4.2.3
 _FRAME_END = 0xCE
+# Far above what brokers agree to (RabbitMQ: 128 KiB); more is no frame but garbage.
+_MAX_FRAME_BYTES = 2**24
 _CHUNK_BYTES = 65536
 
 _SEND_ATTEMPTS = 3
@@ -103,6 +106,8 @@ class _BoundedTransport:
         received = self._received
         self._receive_until(_FRAME_HEADER.size)
         kind, channel, size = _FRAME_HEADER.unpack_from(received)
+        if size > _MAX_FRAME_BYTES:
+            raise UnexpectedFrame(f"a frame of {size} bytes")
         end = _FRAME_HEADER.size + size
         self._receive_until(end + 1)
         if received[end] != _FRAME_END:
@@ -159,7 +164,9 @@ class _TcpTransport(_BoundedTransport, amqp.transport.TCPTransport):  # type: ig
 
 
 class _TlsTransport(_BoundedTransport, amqp.transport.SSLTransport):  # type: ignore[misc]
-    pass
+    def _wrap_socket(self, sock: Any, server_hostname: str, **options: Any) -> Any:
+        context = make_context(options)
+        return context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
 
 
 class _Connection(kombu.transport.pyamqp.Connection):  # type: ignore[misc]
@@ -244,11 +251,13 @@ class BlockingClient:
 
     :param settings: the broker
     :param name: what the broker's management shows as the connection's name
+    :param codecs: what is sent and accepted; JSON when not given
     """
 
-    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone") -> None:
+    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone", codecs: Codecs | None = None) -> None:
         self.settings = settings
         self._name = name
+        self._codecs = codecs or _json_codecs(settings)
         self._connection: Any = None
         self._channel: Any = None
         self._process_id = 0
@@ -268,6 +277,11 @@ class BlockingClient:
         self._connect(deadline.or_after(self.settings.connect_timeout_s))
         return True
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection of this process, which may turn out to be lost."""
+        return self._connection is not None and self._process_id == os.getpid()
+
     def _drop_if_stale(self) -> None:
         if self._connection is None:
             return
@@ -279,10 +293,11 @@ class BlockingClient:
             self._read_what_is_there()
 
     def _read_what_is_there(self) -> None:
+        # Time enough to answer, should the broker have said good-bye: it waits for that and confirms nothing more.
+        deadline = Deadline(CLOSE_TIMEOUT_S)
         try:
-            # Time enough to answer, should the broker have said good-bye: it waits for that and confirms nothing more.
-            with self._using(Deadline(CLOSE_TIMEOUT_S)):
-                while True:
+            with self._using(deadline):
+                while not deadline.passed:
                     self._connection.drain_events(timeout=0)
         except TimeoutError:
             pass
@@ -344,16 +359,23 @@ class BlockingClient:
         else:
             self._used_at = time.monotonic()
 
-    def consume(self, queue: kombu.Queue, on_message: Callable[[Any], None], deadline: Deadline) -> None:
+    def consume(
+        self,
+        queue: kombu.Queue,
+        on_message: Callable[[Message], None],
+        deadline: Deadline,
+        on_cancel: Callable[[str], None] | None = None,
+    ) -> None:
         """Declare `queue`, and give what arrives in it to `on_message`, while anything here waits.
 
-        :param on_message: takes a kombu message, and has to acknowledge it
+        :param on_message: takes a message, and has to acknowledge it
+        :param on_cancel: called with the consumer's tag when the queue is deleted; that is a lost connection otherwise
         """
         with self._using(deadline):
             channel = self._channel
             queue.bind(channel).declare()
             channel.basic_consume(
-                queue.name, callback=lambda raw_message: on_message(channel.message_to_python(raw_message))
+                queue.name, callback=lambda raw: on_message(Message(raw, self._codecs)), on_cancel=on_cancel
             )
 
     def send(
@@ -373,14 +395,11 @@ class BlockingClient:
             and any other property of the message
         :raises kombu.exceptions.EncodeError: when the payload cannot be serialized; nothing was sent
         """
-        body, content_type, content_encoding, headers, properties = _encode(payload, **options)
-        if correlation_id is not None:
-            properties["correlation_id"] = correlation_id
+        body, properties = _encode(self._codecs, payload, **options)
         publication = Publication(exchange, routing_key, correlation_id)
         with self._using(deadline):
             channel = self._channel
-            priority = properties.pop("priority")
-            message = channel.prepare_message(body, priority, content_type, content_encoding, headers, properties)
+            message = amqp.Message(body, correlation_id=correlation_id, **properties)
             self._unconfirmed[next(self._tags)] = publication
             channel.basic_publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
         return publication
@@ -470,11 +489,13 @@ class BlockingPublisher:
 
     :param settings: the broker
     :param name: what the broker's management shows as the name of the connections
+    :param codecs: what is sent; JSON when not given
     """
 
-    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone") -> None:
+    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone", codecs: Codecs | None = None) -> None:
         self.settings = settings
         self._name = name
+        self._codecs = codecs or _json_codecs(settings)
         self._idle: list[BlockingClient] = []
 
     def publish(
@@ -502,7 +523,7 @@ class BlockingPublisher:
         try:
             return self._idle.pop()
         except IndexError:
-            return BlockingClient(self.settings, self._name)
+            return BlockingClient(self.settings, self._name, self._codecs)
 
     def _publish(self, client: BlockingClient, deadline: Deadline, payload: Any, **options: Any) -> None:
         for attempt in range(_SEND_ATTEMPTS):
@@ -522,36 +543,48 @@ class BlockingPublisher:
             self._idle.pop().close()
 
 
+def _json_codecs(settings: AmqpSettings) -> Codecs:
+    return Codecs("json", ["json"], max_message_bytes=settings.max_message_bytes)
+
+
 def _encode(
+    codecs: Codecs,
     payload: Any,
-    serializer: str = "json",
+    serializer: str | None = None,
     compression: str | None = None,
-    headers: dict[str, Any] | None = None,
-    delivery_mode: int = 2,
+    headers: Mapping[str, Any] | None = None,
+    delivery_mode: int = PERSISTENT,
     priority: int = 0,
     expiration_s: float | None = None,
     **properties: Any,
-) -> tuple[bytes, str, str, dict[str, Any], dict[str, Any]]:
-    content_type, content_encoding, body = kombu.serialization.dumps(payload, serializer)
+) -> tuple[bytes, dict[str, Any]]:
+    """The body of a message, and its properties by their names in AMQP."""
+    content_type, content_encoding, body = codecs.encode(payload, serializer)
     headers = dict(headers or {})
     if compression:
-        body, headers["compression"] = kombu.compression.compress(body, compression)
-    properties.update(delivery_mode=delivery_mode, priority=priority)
+        body, headers["compression"] = codecs.compress(body, compression)
     if expiration_s is not None:
         properties["expiration"] = str(int(expiration_s * 1000))
-    return body, content_type, content_encoding, headers, properties
+    properties.update(
+        content_type=content_type,
+        content_encoding=content_encoding,
+        application_headers=headers,
+        delivery_mode=delivery_mode,
+        priority=priority,
+    )
+    return body, properties
 
 
 def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) -> Any:
     """A new connection, its handshake done."""
-    options = {**settings.transport_options, "client_properties": {"connection_name": name}}
+    tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname, **settings.ssl}
     described = kombu.Connection(
         uri,
-        transport=_PyamqpTransport,
-        ssl=settings.ssl,
+        transport=memory.Transport if settings.in_process else _PyamqpTransport,
+        ssl=tls,
         login_method=settings.login_method,
         heartbeat=settings.heartbeat_s or 0,
         connect_timeout=deadline.remaining_s(),
-        transport_options=options,
+        transport_options={**settings.transport_options, "client_properties": {"connection_name": name}},
     )
     return described.transport.establish_connection()

@@ -1,0 +1,78 @@
+"""How requests are sent: the options of a proxy, checked and merged once rather than with each call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from nameko.exceptions import ConfigurationError
+
+RPC_TIMEOUT_CONFIG_KEY = "RPC_TIMEOUT"
+DEFAULT_RPC_TIMEOUT_S = 300.0
+
+# Where a request goes is decided by the call.
+_ROUTING = frozenset(["exchange", "routing_key", "mandatory", "reply_to", "correlation_id"])
+# nameko 2.14's switches for what is always so now (confirms), or has a deadline instead (retries).
+_OBSOLETE = frozenset(["retry", "retry_policy", "use_confirms", "declare", "confirm_timeout", "immediate"])
+
+_MAX_EXPIRATION_S = 2**31 / 1000  # RabbitMQ refuses more than 32 bits of milliseconds
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """How to send a request, and how long to wait for its reply.
+
+    :param timeout_s: seconds from call to reply
+    :param expiration_s: seconds after which the broker may drop a request that nobody has taken; it never lives longer
+        than its caller waits
+    :param headers: headers besides the context data, which they override
+    :param publishing: further keyword arguments of `Broker.publish`
+    """
+
+    timeout_s: float
+    expiration_s: float | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    publishing: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, options: Mapping[str, Any]) -> RequestOptions:
+        """These options with the user's `options` on top: `timeout`, and those of nameko 2.14's publisher.
+
+        :raises ConfigurationError: when the timeout is not a positive number of seconds
+        """
+        further = {key: value for key, value in options.items() if key not in _ROUTING | _OBSOLETE}
+        timeout_s = further.pop("timeout", None)
+        expiration_s = further.pop("expiration", self.expiration_s)
+        headers = {**self.headers, **(further.pop("headers", None) or {})}
+        return RequestOptions(
+            timeout_s=self.timeout_s if timeout_s is None else checked_timeout("timeout", timeout_s),
+            expiration_s=expiration_s,
+            headers=headers,
+            publishing={**self.publishing, **further},
+        )
+
+    @property
+    def message_expiration_s(self) -> float:
+        """Seconds that the request may wait in its queue."""
+        own_s = self.timeout_s if self.expiration_s is None else self.expiration_s
+        return min(own_s, self.timeout_s, _MAX_EXPIRATION_S)
+
+
+def default_options(config: Mapping[str, Any], serializer: str, options: Mapping[str, Any]) -> RequestOptions:
+    """The options of a proxy: what the configuration says, and the user's `options` on top.
+
+    :raises ConfigurationError: when a timeout is not a positive number of seconds
+    """
+    timeout_s = checked_timeout(RPC_TIMEOUT_CONFIG_KEY, config.get(RPC_TIMEOUT_CONFIG_KEY, DEFAULT_RPC_TIMEOUT_S))
+    return RequestOptions(timeout_s, publishing={"serializer": serializer}).changed(options)
+
+
+def checked_timeout(name: str, value: Any) -> float:
+    """`value` as a number of seconds.
+
+    :raises ConfigurationError: when it is not a number above 0
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)

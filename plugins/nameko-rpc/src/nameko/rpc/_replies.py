@@ -1,0 +1,111 @@
+"""Where replies come in: one queue a container, and the calls that wait for them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from nameko import concurrency
+from nameko.amqp import Broker
+from nameko.exceptions import ReplyLost
+from nameko.extensions import SharedExtension
+from nameko.rpc._topology import get_rpc_exchange, reply_queue
+
+if TYPE_CHECKING:
+    from kombu import Queue
+
+    from nameko.amqp import Message
+    from nameko.rpc._calls import RpcCall
+
+_log = getLogger(__name__)
+
+
+class PendingCalls:
+    """The calls that have not ended, by their correlation ids."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, RpcCall] = {}
+
+    def add(self, call: RpcCall) -> None:
+        """`call` has begun."""
+        self._calls[call.correlation_id] = call
+
+    def remove(self, call: RpcCall) -> None:
+        """`call` has ended."""
+        self._calls.pop(call.correlation_id, None)
+
+    def get(self, correlation_id: Any) -> RpcCall | None:
+        """The call with that id, if it has not ended."""
+        return self._calls.get(correlation_id)
+
+    def end_all(self, error: BaseException) -> None:
+        """End every call with `error`."""
+        for call in list(self._calls.values()):
+            call.end(error=error)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._calls))
+
+
+class ReplyListener(SharedExtension):
+    """Consumes a container's queue for replies, and gives each to the call that waits for it.
+
+    It consumes in the connection's own greenthread, so replies come in while all workers are busy, waiting for them.
+    The queue keeps its name when the connection is lost and made again. When the queue itself is lost, each pending
+    call ends in `ReplyLost`, and a new queue with a new name takes over.
+    """
+
+    broker = Broker()
+
+    #: What the routing key of replies is, and so the `reply_to` of requests.
+    routing_key: str
+    queue: Queue
+
+    def __init__(self) -> None:
+        self.pending = PendingCalls()
+        self._subscription: Any = None
+        self._subscribed = concurrency.Event()
+
+    def setup(self) -> None:
+        """Make the queue, and consume it, before anything of the container starts and may call."""
+        self._exchange = get_rpc_exchange(self.container.config)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        self.routing_key = str(uuid.uuid4())
+        self.queue = reply_queue(self.container.service_name, self.routing_key, self._exchange)
+        self._subscription = self.broker.subscribe(
+            self.queue, self._handle_reply, prefetch=0, inline=True, on_lost=self._handle_queue_lost
+        )
+        self._subscribed.send(True)
+
+    def wait_until_subscribed(self, timeout_s: float) -> bool:
+        """Wait, while a lost queue is being replaced, until replies have somewhere to go; whether they have."""
+        return self._subscribed.ready() or bool(self._subscribed.wait(timeout=timeout_s))
+
+    def _handle_reply(self, message: Message) -> None:
+        call = self.pending.get(message.properties.get("correlation_id"))
+        if call is None:
+            self.broker.counters["replies_late"] += 1
+            _log.debug("dropped a reply that nobody waits for: %s", message.properties.get("correlation_id"))
+        else:
+            call.end(reply=message)
+        message.ack()
+
+    def _handle_queue_lost(self, exc: Exception) -> None:
+        _log.warning("the reply queue %s is lost: %s", self.queue.name, exc)
+        self._subscribed = concurrency.Event()
+        self.pending.end_all(ReplyLost(f"the reply queue {self.queue.name} is lost: {exc}"))
+        self.container.spawn_managed_thread(self._replace_queue, identifier="replace the reply queue")
+
+    def _replace_queue(self) -> None:
+        self._subscription.close()
+        self._subscribe()
+
+
+ReplyListener.__module__ = "nameko.rpc"

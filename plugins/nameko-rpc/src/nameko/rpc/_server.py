@@ -1,0 +1,249 @@
+"""The serving side: takes requests from the service's queue, finds the entrypoint, and sends replies."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from amqp.exceptions import AMQPError
+from kombu.serialization import registry as serializers
+
+from nameko import concurrency
+from nameko.amqp import Broker, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.exceptions import (
+    BadRequest,
+    ContainerBeingKilled,
+    MalformedRequest,
+    MethodNotFound,
+    UnserializableValueError,
+)
+from nameko.extensions import SharedExtension
+from nameko.rpc._topology import get_rpc_exchange, request_queue
+from nameko.rpc._wire import Refused, check_answerable, check_is_no_reply, error_body, result_body
+
+if TYPE_CHECKING:
+    from nameko.amqp import Message
+    from nameko.extensions import ExcInfo
+    from nameko.rpc._entrypoint import Rpc
+
+_log = getLogger(__name__)
+
+EXPOSE_ERRORS_CONFIG_KEY = "EXPOSE_ERRORS"
+
+# A reply can find no queue although its caller is alive: on RabbitMQ 4 a binding that was just made becomes visible on
+# other nodes with a delay. So it is tried once more, this many seconds later.
+_UNDELIVERABLE_RETRY_S = 0.2
+# Characters of an error's text when the whole of it does not fit into a message.
+_SHORT_TEXT_LENGTH = 1000
+
+_DELIVERY_FAILURES = (UndeliverableMessage, PublishTimeout, AMQPError, OSError)
+
+
+class RpcConsumer(SharedExtension):
+    """Consumes a service's request queue on behalf of all its RPC entrypoints.
+
+    No content of a message and no state of the broker gets out of here as an exception. The broker's `counters` have
+    the number of `messages_rejected`, and of replies that were `replies_undeliverable` or `replies_unconfirmed`.
+    """
+
+    broker = Broker()
+
+    def __init__(self) -> None:
+        self._providers: dict[str, Rpc] = {}
+        self._subscription: Any = None
+        self._stopped = False
+
+    def setup(self) -> None:
+        """Prepare; nothing is consumed yet."""
+        config = self.container.config
+        exchange = get_rpc_exchange(config)
+        self._queue = request_queue(self.container.service_name, exchange)
+        self._expose_errors = bool(config.get(EXPOSE_ERRORS_CONFIG_KEY, True))
+        self._responder = Responder(self.broker, exchange.name, self.container.serializer, self.container.accept)
+
+    def start(self) -> None:
+        """Begin to consume."""
+        if not self._stopped:
+            self._subscription = self.broker.subscribe(self._queue, self.handle_message)
+
+    def stop(self) -> None:
+        """Take no more requests; those that wait go back to the queue. Workers that run can still reply."""
+        self._stopped = True
+        if self._subscription is not None:
+            self._subscription.stop()
+
+    def register_provider(self, provider: Rpc) -> None:
+        """From now on `provider` gets the requests for its method."""
+        self._providers[f"{self.container.service_name}.{provider.method_name}"] = provider
+
+    def unregister_provider(self, provider: Rpc) -> None:
+        """`provider` is stopping, and with it the container: nothing more is taken for any of its entrypoints."""
+        self.stop()
+
+    def get_provider_for_method(self, routing_key: str) -> Rpc:
+        """The entrypoint for a request's routing key, `<service>.<method>`.
+
+        :raises MethodNotFound: when there is none
+        """
+        try:
+            return self._providers[routing_key]
+        except KeyError:
+            raise MethodNotFound(routing_key.rpartition(".")[2]) from None
+
+    def handle_message(self, message: Message) -> None:
+        """Have the request served. Blocks while all workers are busy."""
+        if self._stopped:
+            message.requeue()
+            return
+        try:
+            check_answerable(message)
+            body = _decoded(message)
+            check_is_no_reply(body)
+            self.get_provider_for_method(message.delivery_info["routing_key"]).handle_message(body, message)
+        except Refused as reason:
+            self._reject(message, reason)
+        except ContainerBeingKilled:
+            message.requeue()
+        except concurrency.GreenletExit:
+            raise
+        except BaseException:  # a Timeout or SystemExit from the service's constructor included
+            self.handle_result(message, None, sys.exc_info())  # type: ignore[arg-type]
+
+    def _reject(self, message: Message, reason: Refused) -> None:
+        self.broker.counters["messages_rejected"] += 1
+        _log.warning(
+            "rejected a message in %s (routing key %s): %s",
+            self._queue.name,
+            message.delivery_info.get("routing_key"),
+            reason,
+        )
+        message.reject()
+
+    def handle_result(self, message: Message, result: Any, exc_info: ExcInfo | None) -> tuple[Any, ExcInfo | None]:
+        """Reply, and acknowledge the request once the reply is safe.
+
+        :returns: result and exc_info; where the result could not be serialized, the exception that says so
+        """
+        error = None if exc_info is None else self._error_to_send(message, exc_info[1])
+        result, unserializable = self._responder.send_response(message, result, error)
+        if not message.acknowledged:
+            message.ack()
+        return result, unserializable or exc_info
+
+    def requeue_message(self, message: Message) -> None:
+        """Give a request back to the queue."""
+        message.requeue()
+
+    def _error_to_send(self, message: Message, exc: BaseException) -> BaseException:
+        if self._expose_errors or isinstance(exc, BadRequest):
+            return exc
+        provider = self._providers.get(message.delivery_info["routing_key"])
+        if provider is not None and isinstance(exc, provider.expected_exceptions):
+            return exc
+        error_id = uuid.uuid4()
+        _log.error("internal error %s in %r: %r", error_id, provider, exc)
+        return InternalError(f"internal error {error_id}")
+
+
+class InternalError(Exception):
+    """What a caller gets to see of an unexpected exception when `EXPOSE_ERRORS` is false."""
+
+
+def _decoded(message: Message) -> Any:
+    try:
+        return message.decode()
+    except Exception as exc:  # refused content type, broken encoding, syntax, depth: the caller's fault, all of them
+        raise MalformedRequest(f"the body cannot be read: {exc}") from exc
+
+
+class Responder:
+    """Sends replies.
+
+    :param broker: publishes them
+    :param exchange: to this exchange
+    :param serializer: for requests whose own serializer is not known or not accepted; others get theirs back
+    :param accept: the names of the serializers that are accepted
+    """
+
+    def __init__(self, broker: Broker, exchange: str, serializer: str, accept: list[str]) -> None:
+        self._broker = broker
+        self._exchange = exchange
+        self._default_serializer = serializer
+        self._accept = frozenset(accept)
+
+    def send_response(self, message: Message, result: Any, error: BaseException | None) -> tuple[Any, ExcInfo | None]:
+        """Reply to `message`; returns when the broker has the reply, or will not get it.
+
+        :returns: the result, and None; or None, and the exception that the serializer raised over the result
+        """
+        if error is not None:
+            self._send_error(message, error)
+            return result, None
+        try:
+            self._send(message, result_body(result))
+        except Exception as exc:
+            _log.warning("the result of %s cannot be sent: %s", message.delivery_info.get("routing_key"), exc)
+            self._send_error(message, exc if isinstance(exc, MessageTooLarge) else UnserializableValueError(result))
+            return None, sys.exc_info()  # type: ignore[return-value]
+        return result, None
+
+    def _send_error(self, message: Message, error: BaseException) -> None:
+        body = error_body(error)
+        try:
+            self._send(message, body)
+        except Exception as exc:
+            _log.warning("the text of an error reply is shortened, since it cannot be sent: %s", exc)
+            text = ascii(body["error"]["value"])[:_SHORT_TEXT_LENGTH]
+            body["error"].update(exc_args=[text], value=text)
+            self._send_last_resort(message, body)
+
+    def _send_last_resort(self, message: Message, body: dict[str, Any]) -> None:
+        try:
+            self._send(message, body)
+        except Exception as exc:
+            self._count_failure(self._addressed(message), exc)
+
+    def _send(self, message: Message, body: dict[str, Any]) -> None:
+        """Publish a reply. Lets out what the serializer raises, and nothing else."""
+        reply = self._addressed(message)
+        try:
+            self._broker.publish(body, **reply)
+        except UndeliverableMessage:
+            concurrency.spawn_after(_UNDELIVERABLE_RETRY_S, self._send_again, body, reply)
+        except _DELIVERY_FAILURES as exc:
+            self._count_failure(reply, exc)
+
+    def _addressed(self, message: Message) -> dict[str, Any]:
+        return {
+            "exchange": self._exchange,
+            "routing_key": message.properties["reply_to"],
+            "serializer": self._serializer_for(message.content_type),
+            "correlation_id": message.properties.get("correlation_id"),
+            "mandatory": True,
+        }
+
+    def _serializer_for(self, content_type: str | None) -> str:
+        name = serializers.type_to_name.get(content_type)
+        return name if name in self._accept else self._default_serializer
+
+    def _send_again(self, body: dict[str, Any], reply: dict[str, Any]) -> None:
+        try:
+            self._broker.publish(body, **reply)
+        except Exception as exc:
+            self._count_failure(reply, exc)
+
+    def _count_failure(self, reply: dict[str, Any], exc: BaseException) -> None:
+        undeliverable = isinstance(exc, UndeliverableMessage)
+        self._broker.counters["replies_undeliverable" if undeliverable else "replies_unconfirmed"] += 1
+        _log.warning(
+            "a reply to %s, correlation id %s, %s: %s",
+            reply["routing_key"],
+            reply["correlation_id"],
+            "has nobody to go to" if undeliverable else "may be lost",
+            exc,
+        )
+
+
+RpcConsumer.__module__ = Responder.__module__ = InternalError.__module__ = "nameko.rpc"
