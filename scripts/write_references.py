@@ -1,0 +1,121 @@
+"""Writes the reference pages that are made from the code: `uv run python scripts/write_references.py`.
+
+A test compares the pages with what this would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from nameko import hookspecs
+from nameko.config_keys import CORE_KEYS
+from nameko.plugins import ConfigKey
+
+DOCS = Path(__file__).parents[1] / "docs"
+PLUGIN_MODULES = {
+    "nameko-amqp": "nameko.amqp._plugin",
+    "nameko-rpc": "nameko.rpc._plugin",
+    "nameko-events": "nameko.events._plugin",
+    "nameko-http": "nameko.web._plugin",
+    "nameko-timer": "nameko.timer._plugin",
+}
+ORIGIN = "<!-- Made by scripts/write_references.py from {source}: change it there. -->"
+CONFIGURATION_INTRODUCTION = """
+Every key that nameko and its own extensions read. `nameko show-config --config FILE` shows what is in effect; a value of
+the wrong type is refused at start, and a key that looks like a misspelt one is named in a warning. A service may keep
+keys of its own in the same file.
+
+A *number of seconds* may have decimals. A default of *none* means that the key is not set.
+"""
+HOOKS_INTRODUCTION = """
+Every hook that a plugin can implement: what it is for, when and in which greenthread it is called, what its arguments and
+its result mean, and what happens when an implementation raises.
+"""
+
+
+def configuration_page() -> str:
+    """The reference of configuration keys."""
+    seen: set[str] = set()
+    parts = ["# Configuration", ORIGIN.format(source="the keys that are declared"), CONFIGURATION_INTRODUCTION.strip()]
+    for distribution, keys in _declared_keys():
+        new = [key for key in keys if key.name not in seen]
+        seen.update(key.name for key in new)
+        if new:
+            parts += [f"## {distribution}", _key_table(new)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _declared_keys() -> Iterator[tuple[str, Iterable[ConfigKey]]]:
+    yield "nameko-core", CORE_KEYS
+    for distribution, module_name in PLUGIN_MODULES.items():
+        declare = getattr(import_module(module_name), "nameko_config_keys", None)
+        if declare is not None:
+            yield distribution, declare()
+
+
+def _key_table(keys: Iterable[ConfigKey]) -> str:
+    rows = [f"| `{key.name}` | {_type(key)} | {_default(key.default)} | {_cell(key.help)} |" for key in keys]
+    return "\n".join(["| key | type | default | |", "|---|---|---|---|", *rows])
+
+
+def _type(key: ConfigKey) -> str:
+    words = key.type.replace("seconds", "number of seconds").replace("bytes", "number of bytes")
+    return f"{words}, secret" if key.secret else words
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if value not in ((), [], {}) else "empty"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def hooks_page() -> str:
+    """The reference of hooks."""
+    introduction = inspect.getdoc(hookspecs) or ""
+    parts = [
+        "# Hooks",
+        ORIGIN.format(source="nameko/hookspecs.py"),
+        HOOKS_INTRODUCTION.strip(),
+        _prose(introduction.partition("\n\n")[2]),
+        *(_hook(name, fn) for name, fn in vars(hookspecs).items() if name.startswith("nameko_")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _hook(name: str, fn: Callable[..., Any]) -> str:
+    signature = f"{name}{inspect.signature(fn)}".replace("'", "")
+    return f"## {name}\n\n```text\n{signature}\n```\n\n{_prose(inspect.getdoc(fn) or '')}"
+
+
+def _prose(text: str) -> str:
+    """Markdown for the text of a docstring: fields become a list, `::` introduces a block."""
+    text = re.sub(r"^:param (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
+    text = re.sub(r"^:(returns|raises \w+): ", lambda match: f"- {match[1]}: ", text, flags=re.MULTILINE)
+    text = re.sub(r"^    (?! )(?=\S)", "  ", text, flags=re.MULTILINE) if "::" not in text else text
+    return re.sub(r"::\n\n((?:    .*\n|\n)+)", _as_fence, text)
+
+
+def _as_fence(match: re.Match[str]) -> str:
+    lines = "\n".join(line.removeprefix("    ") for line in match[1].strip("\n").splitlines())
+    return f":\n\n```text\n{lines}\n```\n\n"
+
+
+def pages() -> dict[Path, str]:
+    """The text of each page by its path."""
+    return {DOCS / "configuration.md": configuration_page(), DOCS / "hooks.md": hooks_page()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
