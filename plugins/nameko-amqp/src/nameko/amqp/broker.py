@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds that a stopping container gives what it has published without waiting.
 _FLUSH_TIMEOUT_S = 2.0
+# Seconds to wait for the end of a greenthread that has been told to end.
+_JOIN_TIMEOUT_S = 1.0
 
 
 class Broker(SharedExtension):
@@ -78,12 +80,12 @@ class Broker(SharedExtension):
         :raises ConfigurationError: when the configuration cannot work
         """
         _ = self.codecs
+        deadline = monotonic() + self.settings.start_timeout_s
         try:
-            deadline = monotonic() + self.settings.start_timeout_s
             for lease in (self._publishing(), self._consuming()):
-                lease.connection.wait_connected(max(deadline - monotonic(), 0.001))
+                lease.connection.wait_connected(deadline - monotonic())
         except BaseException:
-            self._release(orderly=False)
+            self.kill()
             raise
 
     def stop(self) -> None:
@@ -93,6 +95,8 @@ class Broker(SharedExtension):
         self._stopped = True
         for subscription in self._subscriptions:
             subscription.close()
+        for subscription in self._subscriptions:
+            subscription.join(_JOIN_TIMEOUT_S)
         if self._publisher is not None:
             self._publisher.flush(_FLUSH_TIMEOUT_S)
         self._release(orderly=True)
@@ -119,14 +123,20 @@ class Broker(SharedExtension):
 
     def _publishing(self) -> Lease:
         if self._publish_lease is None:
+            self._refuse_when_stopped()
             self._publish_lease = registry.lease(self.settings, "publish")
             self._publisher = ConfirmingPublisher(self._publish_lease.connection)
         return self._publish_lease
 
     def _consuming(self) -> Lease:
         if self._consume_lease is None:
+            self._refuse_when_stopped()
             self._consume_lease = registry.lease(self.settings, "consume")
         return self._consume_lease
+
+    def _refuse_when_stopped(self) -> None:
+        if self._stopped:
+            raise RuntimeError(f"{self.container.service_name} has stopped: its connections to the broker are closed")
 
     def not_ready_reasons(self) -> list[str]:
         """Why messages cannot be sent or received right now, one line each; empty when they can."""
@@ -262,8 +272,6 @@ class Broker(SharedExtension):
 
     def _require_publisher(self) -> ConfirmingPublisher:
         if self._publisher is None:
-            if self._stopped:
-                raise RuntimeError("the container has stopped: nothing can be published any more")
             self._publishing()
         return self._publisher  # type: ignore[return-value]
 
@@ -315,8 +323,11 @@ class Broker(SharedExtension):
             on_lost=on_lost,
             count=self._count,
         )
-        self._subscriptions.append(subscription)
         subscription.start(self.settings.start_timeout_s)
+        if self._stopped:  # meanwhile
+            subscription.kill()
+            self._refuse_when_stopped()
+        self._subscriptions.append(subscription)
         if not inline:
             self.container.spawn_managed_thread(subscription.run, identifier=subscription.name)
         return subscription

@@ -27,7 +27,7 @@ from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFra
 from nameko import concurrency
 from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
 from nameko.amqp.settings import AmqpSettings, mask_uri
-from nameko.amqp.transport import make_connection
+from nameko.amqp.transport import GreenTransport, make_connection
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
 
@@ -55,13 +55,16 @@ class State(enum.Enum):
 
 
 class ConnectionUser(Protocol):
-    """Somebody who holds a lease. Both are called in the connection's own greenthread and must not block."""
+    """Somebody who holds a lease. These are called in the connection's own greenthread and must not block."""
 
     def connection_up(self, raw: Any) -> None:
         """There is a (new) connection, `raw`, with nothing on it."""
 
     def connection_lost(self, error: Exception) -> None:
         """It is gone, with all its channels."""
+
+    def connection_relieved(self) -> None:
+        """The broker takes messages again, after a time in which it did not."""
 
 
 class ManagedConnection:
@@ -78,6 +81,7 @@ class ManagedConnection:
         self.raw: Any = None  # py-amqp's, while connected
         self.blocked: str | None = None  # why the broker takes no messages, while it does not
         self.error: Exception | None = None  # why there is no connection
+        self._transport: GreenTransport | None = None
         self._users: list[ConnectionUser] = []
         self._changed = Event()
         self._uris = cycle(settings.uris)
@@ -91,6 +95,11 @@ class ManagedConnection:
     def connected(self) -> bool:
         """Whether it is up right now."""
         return self.state is State.CONNECTED
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether what is sent now would be taken soon: the broker has not said otherwise, and keeps up."""
+        return self.blocked is None and not self._congested()
 
     def add(self, user: ConnectionUser) -> None:
         """Tell `user` about the connection from now on; at once when it is up."""
@@ -116,7 +125,7 @@ class ManagedConnection:
                 raise BrokerRefused(f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}")
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
-                    f"the broker {self.settings.masked_uri} cannot be reached ({timeout_s:g} s): {describe(self.error)}"
+                    f"the broker {self.settings.masked_uri} cannot be reached: {describe(self.error)}"
                 )
             self._changed.wait(remaining)
 
@@ -211,14 +220,17 @@ class ManagedConnection:
             if heart is not None:
                 heart.stop()
             raw.collect()
-            self.raw = None
-            self.blocked = None
+            self.raw = self._transport = self.blocked = None
         self._note_loss(heart.error if heart is not None and heart.error is not None else error)
 
     def _announce(self, raw: Any) -> None:
         self.raw = raw
         self.error = None
         self._connected_before = True
+        transport = getattr(raw, "transport", None)
+        if isinstance(transport, GreenTransport):
+            self._transport = transport
+            transport.on_relieved = self._tell_relieved
         self._log.connected()
         self._set_state(State.CONNECTED)
         self._tell_users("connection_up", raw)
@@ -230,10 +242,16 @@ class ManagedConnection:
             self._set_state(State.LOST)
         self._tell_users("connection_lost", error)
 
-    def _tell_users(self, event: str, argument: Any) -> None:
+    def _congested(self) -> bool:
+        return self._transport is not None and self._transport.congested
+
+    def _tell_relieved(self) -> None:
+        self._tell_users("connection_relieved")
+
+    def _tell_users(self, event: str, *arguments: Any) -> None:
         for user in list(self._users):
             try:
-                getattr(user, event)(argument)
+                getattr(user, event)(*arguments)
             except Exception:
                 _log.exception("%r failed in %s()", user, event)
 
@@ -255,10 +273,7 @@ class ManagedConnection:
     def _on_unblocked(self) -> None:
         self.blocked = None
         _log.warning("the broker takes messages again (connection unblocked)")
-        for user in list(self._users):
-            unblocked = getattr(user, "connection_unblocked", None)
-            if unblocked is not None:
-                unblocked()
+        self._tell_relieved()
         self._notify()
 
     def _set_state(self, state: State) -> None:

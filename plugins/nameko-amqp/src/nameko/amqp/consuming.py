@@ -76,6 +76,7 @@ class Subscription:
         self._closed = False
         self._inbox: deque[Message] = deque()
         self._wake = Event()
+        self._ended: Any = None  # an event, while `run` is running
         self._restoring: Any = None
 
     # -- for the owner
@@ -106,13 +107,22 @@ class Subscription:
 
     def run(self) -> None:
         """Hand messages to `on_message` until stopped; for a greenthread of its own. Not for an `inline` one."""
-        while True:
-            while self._inbox:
-                self._handle(self._inbox.popleft())
-            if self._stopped:
-                return
-            self._wake = Event()
-            self._wake.wait()
+        self._ended = Event()
+        try:
+            while True:
+                while self._inbox:
+                    self._handle(self._inbox.popleft())
+                if self._stopped:
+                    return
+                self._wake = Event()
+                self._wake.wait()
+        finally:
+            self._ended.send(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until `run` has returned, at most so long."""
+        if self._ended is not None:
+            self._ended.wait(timeout_s)
 
     def stop(self) -> None:
         """Take no more messages. Those not handed on yet go back to the queue.
@@ -194,6 +204,7 @@ class Subscription:
 
     def _consume(self, raw: Any) -> None:
         channel = raw.channel()
+        channel.auto_decode = False
         try:
             self.queue(channel).declare()
             channel.basic_qos(0, self._prefetch, False)
@@ -243,6 +254,9 @@ class Subscription:
         self.consuming = False
         self._channel = None
         self._inbox.clear()
+
+    def connection_relieved(self) -> None:
+        """Of no concern: a consumer is not held back."""
 
     def _on_cancelled(self, channel: Any, consumer_tag: str) -> None:
         self._interrupted(channel, ConnectionError("the broker has ended the subscription: the queue is gone"))

@@ -20,7 +20,6 @@ from amqp.exceptions import AMQPError, ChannelError, MessageNacked, Precondition
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
-from nameko.amqp.transport import GreenTransport
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
 
@@ -103,7 +102,6 @@ class ConfirmingPublisher:
     def __init__(self, connection: ManagedConnection) -> None:
         self._connection = connection
         self._channel: Any = None  # open, and in confirm mode
-        self._transport: Any = None
         self._next_tag = 1
         self._in_flight: dict[int, Publication] = {}  # by delivery tag, in the order of sending
         self._waiting: deque[Publication] = deque()  # for the channel, or for the broker to take messages
@@ -141,7 +139,12 @@ class ConfirmingPublisher:
     def close(self) -> None:
         """Stop; whatever has no outcome yet is told that the connection is closed."""
         self._connection.remove(self)
+        if self._setting_up is not None:
+            self._setting_up.kill()
+        channel = self._channel
         self._forget_channel()
+        if channel is not None:
+            close_channel(channel)
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         pending = [*self._suspects, *self._waiting]
@@ -168,12 +171,7 @@ class ConfirmingPublisher:
 
     @property
     def _may_send(self) -> bool:
-        return (
-            self._channel is not None
-            and self._connection.blocked is None
-            and not self._suspects
-            and (self._transport is None or not self._transport.congested)
-        )
+        return self._channel is not None and self._connection.takes_messages and not self._suspects
 
     def _send(self, publication: Publication) -> None:
         channel = self._channel
@@ -201,7 +199,7 @@ class ConfirmingPublisher:
     def _pump_suspects(self) -> None:
         # One at a time: when the channel is closed again, it is clear by whom.
         while self._suspects and not self._in_flight:
-            if self._channel is None or self._connection.blocked is not None:
+            if self._channel is None or not self._connection.takes_messages:
                 return
             publication = self._suspects.popleft()
             if not publication.done:
@@ -255,7 +253,7 @@ class ConfirmingPublisher:
         """Whatever was under way waits for the next connection."""
         self._forget_channel()
 
-    def connection_unblocked(self) -> None:
+    def connection_relieved(self) -> None:
         """The broker takes messages again."""
         self._pump()
 
@@ -274,7 +272,7 @@ class ConfirmingPublisher:
                     close_channel(channel)
                 concurrency.sleep(_RETRY_S)
             else:
-                self._start_using(raw, channel)
+                self._start_using(channel)
                 return
 
     def _declare_again(self, raw: Any) -> None:
@@ -284,15 +282,11 @@ class ConfirmingPublisher:
             except (ChannelError, ConfigurationError) as exc:
                 _log.error("cannot declare %s again: %s", entity, describe(exc))
 
-    def _start_using(self, raw: Any, channel: Any) -> None:
+    def _start_using(self, channel: Any) -> None:
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
         channel.on_closed = self._channel_closed
-        transport = getattr(raw, "transport", None)
-        if isinstance(transport, GreenTransport):
-            transport.on_relieved = self._pump
-            self._transport = transport
         self._next_tag = 1
         self._channel = channel
         self._pump()
@@ -320,7 +314,6 @@ class ConfirmingPublisher:
     def _forget_channel(self) -> None:
         # What was under way is sent again on the next channel, before everything that has come since.
         self._channel = None
-        self._transport = None
         again = [each for each in self._in_flight.values() if not each.done]
         self._in_flight.clear()
         for publication in again:
