@@ -1,0 +1,129 @@
+"""The dependency: a function that publishes to an exchange."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kombu import Exchange, Queue
+
+from nameko.amqp.broker import Broker
+from nameko.exceptions import ConfigurationError
+from nameko.extensions import DependencyProvider
+from nameko.messaging._headers import HeaderEncoder
+from nameko.messaging._options import broker_arguments, exchange_name, unknown_options
+
+if TYPE_CHECKING:
+    from nameko.containers import WorkerContext
+
+_log = logging.getLogger(__name__)
+
+Entity: TypeAlias = "Exchange | Queue"
+
+
+class Publisher(HeaderEncoder, DependencyProvider):
+    """Injects `publish(msg, **options)`, which returns when the broker has the message.
+
+    The worker's context data travels in the message's headers. A message that the broker could not confirm because the
+    connection was lost is sent again, until `timeout` seconds have passed.
+
+    :param exchange: where to publish, unless a call says otherwise; the default exchange when not given
+    :param queue: deprecated: its exchange is used, and it is declared
+    :param declare: exchanges and queues to declare at start, besides `exchange`
+    :param options: for each message, unless a call says otherwise: `routing_key`, `serializer`, `headers`, `priority`,
+        `expiration` (seconds), `delivery_mode`, `mandatory`, `compression`, `timeout` (seconds), `correlation_id` and
+        other properties of messages; and `use_confirms=False`: do not wait for the broker, failures are only logged
+    """
+
+    broker = Broker()
+
+    def __init__(
+        self,
+        exchange: Exchange | None = None,
+        queue: Queue | None = None,
+        declare: Sequence[Entity] | None = None,
+        **options: Any,
+    ) -> None:
+        self.exchange = exchange
+        self.declare = list(declare or ())
+        self.options = options
+        if queue is not None:
+            warnings.warn(
+                "Publisher(queue=...) is deprecated: pass its exchange as `exchange`, and the queue in `declare`.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            self.exchange = queue.exchange if exchange is None else exchange
+            self.declare.append(queue)
+        self._arguments: dict[str, Any] = {}
+        self._known_entities: set[Entity] = set()
+
+    def setup(self) -> None:
+        """Declare the exchange and what else is to be there.
+
+        :raises ConfigurationError: when one of them exists with other properties, or an option is unknown
+        """
+        unknown = unknown_options(self.options)
+        if unknown:
+            raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
+        self._arguments = broker_arguments(self.options)
+        exchange = self.exchange
+        self._declare_once([exchange, *self.declare] if isinstance(exchange, Exchange) else self.declare)
+
+    def _declare_once(self, entities: Sequence[Entity]) -> None:
+        new = [entity for entity in entities if entity not in self._known_entities]
+        if new:
+            self.broker.declare(*new)
+            self._known_entities.update(new)
+
+    def get_dependency(self, worker_ctx: WorkerContext) -> Callable[..., None]:
+        """The function to inject."""
+
+        def publish(msg: Any, **options: Any) -> None:
+            """Publish `msg`.
+
+            :param options: as for the `Publisher`, and `exchange`; `headers` are merged, `declare` is added
+            :raises TypeError: when an option is unknown
+            :raises UndeliverableMessage: when it is `mandatory` and no queue gets it
+            :raises PublishTimeout: when the broker has not confirmed it in time; it may have arrived
+            :raises kombu.exceptions.EncodeError: when it cannot be serialized
+            :raises amqp.exceptions.NotFound: when there is no such exchange
+            """
+            self._publish(worker_ctx, msg, options)
+
+        return publish
+
+    def _publish(self, worker_ctx: WorkerContext, msg: Any, options: dict[str, Any]) -> None:
+        unknown = unknown_options(options)
+        if unknown:
+            raise TypeError(f"publish() has no option {', '.join(unknown)}")
+        if options.get("declare"):
+            self._declare_once(options["declare"])
+        exchange = options.get("exchange") or self.exchange
+        arguments = {"routing_key": "", **self._arguments, **broker_arguments(options)}
+        mode_of_exchange = getattr(exchange, "delivery_mode", None)
+        if mode_of_exchange is not None:
+            arguments.setdefault("delivery_mode", mode_of_exchange)
+        arguments["exchange"] = exchange_name(exchange)
+        arguments["headers"] = {
+            **(self.options.get("headers") or {}),
+            **(options.get("headers") or {}),
+            **self.get_message_headers(worker_ctx),
+        }
+        if options.get("use_confirms", self.options.get("use_confirms")) is False:
+            self.broker.publish_nowait(msg, on_done=_LogFailure(arguments), **arguments)
+        else:
+            self.broker.publish(msg, **arguments)
+
+
+class _LogFailure:
+    # The outcome of a message that nobody waits for.
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._place = f"exchange `{arguments['exchange']}` with routing key `{arguments['routing_key']}`"
+
+    def __call__(self, error: BaseException | None) -> None:
+        if error is not None:
+            _log.error("a message to %s was not published: %s", self._place, error)
