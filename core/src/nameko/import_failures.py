@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import site
 import sys
@@ -68,7 +69,7 @@ def _where(exc: BaseException) -> str:
 
 def _is_machinery(filename: str) -> bool:
     # The frames of the import system, and of whoever called it on our side.
-    return filename.startswith("<frozen ") or os.path.dirname(os.path.abspath(filename)).startswith(_CORE)
+    return filename.startswith("<frozen ") or os.path.abspath(filename).startswith(_MACHINERY)
 
 
 def _is_library(filename: str) -> bool:
@@ -85,4 +86,8 @@ def _relative(filename: str) -> str:
     return filename if relative.startswith(os.pardir) else relative
 
 
-_CORE = os.path.dirname(os.path.abspath(__file__))
+_MACHINERY = tuple(
+    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
+    for module in (importlib, sys.modules.get("importlib_metadata"), sys.modules[__name__])
+    if module is not None and module.__file__ is not None
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pluggy
 
 from nameko.plugins._declarations import ConfigKey, ExtensionInfo, RunOption
-from nameko.plugins._discovery import PluginInfo, Status
+from nameko.plugins._discovery import PluginInfo, Status, find_plugins
 from nameko.plugins._manager import PluginManager, plugins_for
 from nameko.plugins._selection import Selection
 
@@ -17,6 +17,7 @@ __all__ = [
     "RunOption",
     "Selection",
     "Status",
+    "find_plugins",
     "hookimpl",
     "plugins_for",
 ]

@@ -118,7 +118,16 @@ class PluginManager:
         """The plugins that take part."""
         return [info for info in self.plugins if info.status is Status.LOADED]
 
+    def describe_loaded(self) -> str:
+        """The plugins that take part, each with its distribution and version, in one line."""
+        return ", ".join(f"{info.name} ({info.origin})" for info in self.loaded) or "none"
+
     # -- what plugins implement
+
+    def hooks_of(self, plugin_name: str) -> list[str]:
+        """The hooks that a plugin implements."""
+        callers = self._pluggy.get_hookcallers(self._pluggy.get_plugin(plugin_name)) or ()
+        return sorted(caller.name for caller in callers)
 
     def observers(self, hook_name: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
         """The implementations of a hook in the order in which to call them: plugin name and callable.
@@ -198,7 +207,6 @@ def _checked_manager(selection: Selection, path: tuple[str, ...]) -> PluginManag
     # `path` belongs to the key since it decides what is installed. A failure is not kept.
     manager = PluginManager.load(selection)
     manager.check()
-    _log.info("plugins: %s", ", ".join(f"{info.name} ({info.origin})" for info in manager.loaded) or "none")
     return manager
 
 

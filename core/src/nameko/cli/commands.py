@@ -1,0 +1,97 @@
+"""The built-in commands: names, arguments, help. What a command does is imported when it is invoked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nameko.cli._options import ConfiguredCommand, command_plugins
+
+
+@click.command(cls=ConfiguredCommand, hosts_services=True, logs=True, short_help="Run services.")
+@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.option("--backdoor", is_flag=True, help="Open a Unix socket on which `nameko backdoor` finds a Python prompt.")
+@click.option("--backdoor-port", metavar="[HOST:]PORT", help="The same on a loopback TCP port, for every local user.")
+def run(**options: Any) -> int:
+    """Run services: every class with entrypoints in MODULE, or CLASS alone.
+
+    SIGTERM and Ctrl-C let workers finish and stop; the second one kills.
+    """
+    from nameko.cli import run as implementation
+
+    return implementation.main(**options)
+
+
+@click.command(cls=ConfiguredCommand, hosts_services=True, short_help="Open a Python shell that talks to services.")
+@click.option("--interface", type=click.Choice(["bpython", "ipython", "plain"]), help="The kind of shell.")
+@click.option(
+    "--run",
+    "services",
+    multiple=True,
+    metavar="MODULE[:CLASS]",
+    help="Run services in the shell's own process, which needs no broker. Repeatable.",
+)
+def shell(**options: Any) -> int:
+    """Open a Python shell whose object `n` talks to services: n.rpc.service.method(), n.dispatch_event(...), n.config.
+
+    Reads a script from standard input when that is not a terminal; status 1 when it raises.
+    """
+    from nameko.cli import shell as implementation
+
+    return implementation.main(**options)
+
+
+@click.command(
+    "show-config", cls=ConfiguredCommand, default_config="config.yaml", short_help="Show the configuration as YAML."
+)
+@click.option("--reveal", is_flag=True, help="Show passwords and other secrets.")
+@click.option("--defaults", is_flag=True, help="Show, as comments, the keys that are not set, with their defaults.")
+@click.pass_context
+def show_config(ctx: click.Context, /, **options: Any) -> None:
+    """Show the configuration as YAML, environment variables filled in, secrets hidden.
+
+    Reads config.yaml when no file is given and there is one.
+    """
+    from nameko.cli import show_config as implementation
+
+    implementation.main(command_plugins(ctx), **options)
+
+
+@click.command(short_help="Connect to the Python prompt of a running process.")
+@click.argument("target", required=False, metavar="[PID | SOCKET | [HOST:]PORT]")
+@click.option("--rlwrap/--no-rlwrap", hidden=True, expose_value=False, help="Accepted and ignored, as in nameko 2.")
+def backdoor(**options: Any) -> int:
+    """Connect to the Python prompt of a process that was started with `nameko run --backdoor`.
+
+    Without an argument: the only such process of this user.
+    """
+    from nameko.cli import backdoor as implementation
+
+    return implementation.main(**options)
+
+
+@click.command(
+    add_help_option=False,
+    short_help="Run pytest with the standard library monkey patched.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
+def test(**options: Any) -> int:
+    """Run pytest with the standard library monkey patched. All arguments are pytest's, and so is the exit status."""
+    from nameko.cli import test as implementation
+
+    return implementation.main(**options)
+
+
+@click.command(cls=ConfiguredCommand, checks=False, short_help="List the installed plugins.")
+@click.option("--verbose", is_flag=True, help="Import each plugin and list its hooks, extensions, keys and commands.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def plugins(**options: Any) -> None:
+    """List the installed plugins: name, distribution, version, status."""
+    from nameko.cli import plugins as implementation
+
+    implementation.main(**options)
+
+
+BUILT_IN = (run, shell, show_config, backdoor, test, plugins)
