@@ -26,15 +26,15 @@ PLUGIN_MODULES = {
 }
 ORIGIN = "<!-- Made by scripts/write_references.py from {source}: change it there. -->"
 CONFIGURATION_INTRODUCTION = """
-Every key that nameko and its own extensions read. `nameko show-config --config FILE` shows what is in effect; a value of
-the wrong type is refused at start, and a key that looks like a misspelt one is named in a warning. A service may keep
-keys of its own in the same file.
+Every key that nameko and its own extensions read. `nameko show-config --config FILE` shows what is in effect; a value
+of the wrong type is refused at start, and a key that looks like a misspelt one is named in a warning. A service may
+keep keys of its own in the same file.
 
 A *number of seconds* may have decimals. A default of *none* means that the key is not set.
 """
 HOOKS_INTRODUCTION = """
-Every hook that a plugin can implement: what it is for, when and in which greenthread it is called, what its arguments and
-its result mean, and what happens when an implementation raises.
+Every hook that a plugin can implement: what it is for, when and in which greenthread it is called, what its arguments
+and its result mean, and what happens when an implementation raises.
 """
 
 

@@ -4,7 +4,7 @@ What a block is follows from the first line of its fence::
 
     ```python                       a script: it must end without an error
     ```python file=shop.py          a file, of any language: later blocks of the page find it
-    ```python from=examples/x.py    is that file of the repository, to the letter; later blocks find it under its name
+    ```python from=examples/x.py    is that example, to the letter; every block finds the examples under `examples/`
     ```console                      what is typed after `$ `, and below it what comes out (`...` stands for anything)
     ```console exit=1               the same; the last command ends with that status
     ```text                         not code
@@ -53,9 +53,9 @@ class Block:
     text: str
 
     @property
-    def file_name(self) -> str | None:
-        """The file that it is, if it is one."""
-        return self.options.get("file") or self.options.get("from")
+    def is_file(self) -> bool:
+        """Whether it is a file, rather than something to run."""
+        return "file" in self.options or "from" in self.options
 
 
 @dataclass
@@ -83,7 +83,7 @@ def sections(page: Path) -> list[Section]:
     found = [Section(page, page.stem)]
     for item in _blocks_and_headings(page.read_text().splitlines()):
         if isinstance(item, str):
-            files = [block for block in found[-1].blocks if block.file_name]
+            files = [block for block in found[-1].blocks if block.is_file]
             found.append(Section(page, item, files_before=found[-1].files_before + files))
         else:
             found[-1].blocks.append(item)
@@ -113,6 +113,7 @@ class Shell:
 
     def __init__(self, directory: Path, broker_uri: str | None) -> None:
         self.directory = directory
+        (directory / "examples").symlink_to(ROOT / "examples")
         self._broker_uri = broker_uri
         self._background: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
@@ -123,7 +124,7 @@ class Shell:
 
     def run(self, block: Block) -> None:
         """Do what the block asks for."""
-        if block.file_name:
+        if block.is_file:
             self.write(block)
         elif block.language == "python":
             script = self.directory / f"block_{block.line}.py"
@@ -136,9 +137,10 @@ class Shell:
 
     def write(self, block: Block) -> None:
         """Write the file that the block is."""
-        path = self.directory / str(block.file_name)
         if "from" in block.options:
             assert block.text == (ROOT / block.options["from"]).read_text(), f"line {block.line} differs from the file"
+            return
+        path = self.directory / block.options["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._localized(block.text))
 
