@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -176,12 +175,3 @@ def serve() -> Iterator[Serve]:
     yield start
     for container in containers:
         container.kill()
-
-
-@contextmanager
-def listening(address: str = "127.0.0.1") -> Iterator[int]:
-    """A port that is in use."""
-    with socket.socket() as sock:
-        sock.bind((address, 0))
-        sock.listen(1)
-        yield sock.getsockname()[1]

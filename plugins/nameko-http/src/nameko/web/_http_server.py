@@ -33,7 +33,8 @@ class HttpServer:
         self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
         self._pace = Pace(settings.stall_timeout_s, settings.header_timeout_s, settings.min_rate_bytes_per_s)
         self._connections: dict[Connection, Any] = {}  # to their greenthreads
-        self._local = _host_and_port(sock.getsockname())
+        # WSGI must have a name and a port, even for a Unix socket.
+        self._local = _host_and_port(sock.getsockname(), ("localhost", 80))
         self._draining = False
         self._sweeping = False
         shortest_s = min(settings.header_timeout_s, settings.keepalive_timeout_s, settings.stall_timeout_s)
@@ -54,7 +55,7 @@ class HttpServer:
         if self._tls is not None:
             transport = TlsTransport(transport, self._tls)
         scheme = "http" if self._tls is None else "https"
-        environ = connection_environ(self._local, _host_and_port(address), scheme)
+        environ = connection_environ(self._local, _host_and_port(address, ("", 0)), scheme)
         connection = Connection(transport, self._serve, environ, self._settings, self._pace, self._access_log)
         self._connections[connection] = concurrency.current()
         self._start_sweeping()
@@ -97,5 +98,5 @@ class HttpServer:
             concurrency.kill(greenthread)
 
 
-def _host_and_port(address: Any) -> tuple[str, int]:
-    return (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
+def _host_and_port(address: Any, of_unix_socket: tuple[str, int]) -> tuple[str, int]:
+    return (address[0], address[1]) if isinstance(address, tuple) else of_unix_socket

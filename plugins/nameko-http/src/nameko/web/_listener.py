@@ -94,6 +94,13 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
 
 
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # somebody tidied up
+        pass
+
+
 class Acceptor:
     """Accepts connections, from the hub, as many at once as may be open.
 
@@ -128,6 +135,8 @@ class Acceptor:
         if not self._closed:
             self._closed = True
             self._watch.pause()
+            if self._sock.family == socket.AF_UNIX:
+                _remove(self._sock.getsockname())
             self._sock.close()
 
     def _on_readable(self, _: int) -> None:

@@ -230,7 +230,10 @@ class WsgiApp:
                 body.buffer(self._body_buffer_bytes)
             request = Request(environ)
             request.path_values = values  # type: ignore[attr-defined]
-            return provider.handle_request(request)
+            response = provider.handle_request(request)
+            if "files" in request.__dict__:  # uploads, in temporary files
+                response.call_on_close(request.close)
+            return response
         except HTTPException as exc:
             return exc.get_response(environ)
 
