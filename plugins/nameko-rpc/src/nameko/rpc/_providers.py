@@ -99,13 +99,19 @@ class _RpcProvider(DependencyProvider):
 
     rpc_reply_listener = ReplyListener()
     options: dict[str, Any]
-    _caller: WorkerCaller | None = None
+    _caller: WorkerCaller = None  # type: ignore[assignment]
+
+    def setup(self) -> None:
+        """Check and merge the options.
+
+        :raises ConfigurationError: when a timeout is not a positive number of seconds
+        """
+        self._caller = worker_caller(self.rpc_reply_listener, self.options)
 
     def _client(self, worker_ctx: WorkerContext, service_name: str | None) -> Client:
-        caller = self._caller
-        if caller is None:
-            caller = self._caller = worker_caller(self.rpc_reply_listener, self.options)
-        return Client(caller, worker_ctx, service_name)
+        if self._caller is None:  # a subclass has a setup() of its own
+            _RpcProvider.setup(self)
+        return Client(self._caller, worker_ctx, service_name)
 
 
 class ServiceRpc(_RpcProvider):
