@@ -170,6 +170,11 @@ def is_monkey_patched() -> bool:
     return bool(eventlet.patcher.is_monkey_patched("socket"))
 
 
+def detect_blocking(after_s: int = 1) -> None:
+    """From now on, raise an error in whatever keeps all greenthreads from running for `after_s` seconds."""
+    eventlet.debug.hub_blocking_detection(True, resolution=after_s)
+
+
 def original(module_name: str) -> ModuleType:
     """The standard library module `module_name` as it was before monkey patching, for native threads and waits."""
     module: ModuleType = eventlet.patcher.original(module_name)
