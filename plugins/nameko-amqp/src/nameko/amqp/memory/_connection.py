@@ -167,7 +167,7 @@ class Connection:
 
     def _free_channel_id(self, channels: dict[int, Channel]) -> int:
         candidate = len(channels) + 1
-        if candidate not in channels:
+        if candidate <= self.channel_max and candidate not in channels:
             return candidate
         for candidate in range(1, self.channel_max + 1):
             if candidate not in channels:
