@@ -106,6 +106,7 @@ class ConfirmingPublisher:
         self._in_flight: dict[int, Publication] = {}  # by delivery tag, in the order of sending
         self._waiting: deque[Publication] = deque()  # for the channel, or for the broker to take messages
         self._suspects: deque[Publication] = deque()  # one of them made the broker close the channel
+        self._alone: Publication | None = None  # the suspect that is under way
         self._entities: dict[Any, kombu.Exchange | kombu.Queue] = {}
         self._setting_up: Any = None
         self._sweep_timer: Any = None
@@ -171,7 +172,12 @@ class ConfirmingPublisher:
 
     @property
     def _may_send(self) -> bool:
-        return self._channel is not None and self._connection.takes_messages and not self._suspects
+        return (
+            self._channel is not None
+            and self._alone is None
+            and not self._suspects
+            and self._connection.takes_messages
+        )
 
     def _send(self, publication: Publication) -> None:
         channel = self._channel
@@ -198,11 +204,12 @@ class ConfirmingPublisher:
 
     def _pump_suspects(self) -> None:
         # One at a time: when the channel is closed again, it is clear by whom.
-        while self._suspects and not self._in_flight:
+        while self._suspects and self._alone is None:
             if self._channel is None or not self._connection.takes_messages:
                 return
             publication = self._suspects.popleft()
             if not publication.done:
+                self._alone = publication
                 self._send(publication)
 
     # -- what the broker says
@@ -221,8 +228,8 @@ class ConfirmingPublisher:
         else:
             tags = [delivery_tag] if delivery_tag in self._in_flight else []
         taken = [self._in_flight.pop(tag) for tag in tags]
-        if taken and taken[0].suspect:
-            taken[0].suspect = False
+        if self._alone is not None and self._alone in taken:
+            self._alone = None
             self._pump()
         return taken
 
@@ -297,23 +304,25 @@ class ConfirmingPublisher:
         # that it may have been is sent alone.
         if self._channel is None:
             return
-        culprits = [each for each in self._in_flight.values() if f"'{each.exchange}'" in str(error)]
-        culprits = culprits or list(self._in_flight.values())
-        if len(self._in_flight) == 1:
-            self._in_flight.clear()
-        else:
-            for publication in culprits:
+        in_flight = list(self._in_flight.values())
+        culprit = in_flight[0] if len(in_flight) == 1 else None
+        if culprit is None:
+            suspects = [each for each in in_flight if f"'{each.exchange}'" in str(error)] or in_flight
+            for publication in suspects:
                 publication.suspect = True
+        else:
+            self._in_flight.clear()
         self._forget_channel()
         raw = self._connection.raw
         if raw is not None:
             self._setting_up = concurrency.spawn(self._set_up, raw)
-        if len(culprits) == 1 and not culprits[0].suspect:
-            culprits[0].settle(error)
+        if culprit is not None:
+            culprit.settle(error)
 
     def _forget_channel(self) -> None:
         # What was under way is sent again on the next channel, before everything that has come since.
         self._channel = None
+        self._alone = None
         again = [each for each in self._in_flight.values() if not each.done]
         self._in_flight.clear()
         for publication in again:

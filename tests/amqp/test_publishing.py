@@ -1,0 +1,415 @@
+"""Publishing: every message has one outcome, whatever else is under way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+
+import kombu
+import pytest
+from amqp.exceptions import NotFound
+from kombu.exceptions import EncodeError
+from nameko import concurrency
+from nameko.amqp import MessageTooLarge, PublishTimeout, UndeliverableMessage
+
+EXCHANGE = kombu.Exchange("things", type="topic")
+
+
+def queue(name="things", key="thing.#"):
+    return kombu.Queue(name, EXCHANGE, routing_key=key)
+
+
+def collect(broker, into, name="things", key="thing.#"):
+    def on_message(message):
+        into.append(message.payload)
+        message.ack()
+
+    return broker.subscribe(queue(name, key), on_message)
+
+
+def publish(broker, payload, key="thing.a", **options):
+    broker.publish(payload, exchange="things", routing_key=key, **options)
+
+
+def wait_all(threads):
+    return [thread.wait() for thread in threads]
+
+
+def test_what_is_published_arrives_with_its_properties(make_broker, broker_uri, eventually):
+    broker = make_broker(broker_uri)
+    messages = []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    publish(
+        broker,
+        {"a": [1, "ü"]},
+        headers={"nameko.x": "y"},
+        correlation_id="c1",
+        reply_to="r1",
+        expiration_s=12.5,
+        mandatory=True,
+        message_id="m1",
+        timestamp=1700000000,
+        type="t",
+        app_id="app",
+    )
+    message = eventually(lambda: messages)[0]
+    assert message.payload == {"a": [1, "ü"]}
+    assert message.headers == {"nameko.x": "y"}
+    assert message.delivery_info["routing_key"] == "thing.a"
+    assert message.delivery_info["exchange"] == "things"
+    assert not message.redelivered
+    properties = message.properties
+    assert (properties["content_type"], properties["content_encoding"]) == ("application/json", "utf-8")
+    assert (properties["delivery_mode"], properties["priority"]) == (2, 0)
+    assert (properties["correlation_id"], properties["reply_to"], properties["expiration"]) == ("c1", "r1", "12500")
+    assert (properties["message_id"], properties["type"], properties["app_id"]) == ("m1", "t", "app")
+    assert properties["timestamp"] == 1700000000
+
+
+def test_many_greenthreads_publish_at_once(make_broker, broker_uri, eventually):
+    broker, got = make_broker(broker_uri), []
+    collect(broker, got)
+    expected = [[thread, number] for thread in range(50) for number in range(100)]
+
+    def run(thread):
+        for number in range(100):
+            publish(broker, [thread, number], mandatory=True)
+
+    wait_all([concurrency.spawn(run, thread) for thread in range(50)])
+    eventually(lambda: len(got) >= 5000, timeout_s=20)
+    assert sorted(got) == expected
+
+
+def test_order_of_one_publisher_is_kept(make_broker, broker_uri, eventually):
+    broker, got, outcomes = make_broker(broker_uri), [], []
+    collect(broker, got)
+    for number in range(500):
+        broker.publish_nowait(number, exchange="things", routing_key="thing.a", on_done=outcomes.append)
+    eventually(lambda: len(got) == 500)
+    assert got == list(range(500))
+    assert outcomes == [None] * 500
+
+
+def test_a_mandatory_message_without_a_queue_is_undeliverable(make_broker, broker_uri):
+    broker = make_broker(broker_uri)
+    broker.declare(EXCHANGE)
+    with pytest.raises(UndeliverableMessage, match="routing key `thing.nobody`"):
+        publish(broker, 1, key="thing.nobody", mandatory=True)
+    publish(broker, 1, key="thing.nobody")  # not mandatory: confirmed, and dropped
+
+
+def test_unroutable_messages_among_routable_ones(make_broker, broker_uri, eventually):
+    broker, got = make_broker(broker_uri), []
+    collect(broker, got, key="thing.*")
+
+    def run(number):
+        key = "thing.a" if number % 3 else "other.a"
+        try:
+            publish(broker, number, key=key, mandatory=True)
+        except UndeliverableMessage:
+            return number, "undeliverable"
+        return number, "confirmed"
+
+    outcomes = dict(wait_all([concurrency.spawn(run, number) for number in range(600)]))
+    eventually(lambda: len(got) == 400)
+    assert sorted(got) == [number for number, outcome in outcomes.items() if outcome == "confirmed"]
+    assert [number for number, outcome in outcomes.items() if outcome == "undeliverable"] == list(range(0, 600, 3))
+
+
+def test_equal_destinations_with_different_bodies_are_told_apart(make_broker, rabbitmq_uri, eventually):
+    """The queue goes while messages to it are under way: exactly those that were returned are reported."""
+    broker, outcomes = make_broker(rabbitmq_uri), {}
+    broker.declare(queue())
+    with kombu.Connection(rabbitmq_uri) as connection:
+        channel = connection.default_channel
+        for number in range(2000):
+            broker.publish_nowait(
+                number,
+                exchange="things",
+                routing_key="thing.a",
+                mandatory=True,
+                on_done=lambda error, number=number: outcomes.update({number: error}),
+            )
+            if number == 1000:
+                concurrency.sleep(0.02)
+                bodies = []
+                while (message := queue()(channel).get(no_ack=True)) is not None:
+                    bodies.append(message.payload)
+                queue()(channel).delete()
+    eventually(lambda: len(outcomes) == 2000)
+    undeliverable = [number for number, error in outcomes.items() if error is not None]
+    assert all(isinstance(outcomes[number], UndeliverableMessage) for number in undeliverable)
+    assert undeliverable == sorted(undeliverable)
+    assert set(bodies).isdisjoint(undeliverable)
+    assert set(range(1001, 2000)) <= set(undeliverable)
+
+
+def test_a_missing_exchange_fails_only_the_one_who_named_it(make_broker, broker_uri, eventually):
+    broker, got = make_broker(broker_uri), []
+    collect(broker, got)
+
+    def run(number):
+        exchange = "nowhere" if number % 10 == 0 else "things"
+        try:
+            broker.publish(number, exchange=exchange, routing_key="thing.a")
+        except NotFound:
+            return "not found"
+        return "confirmed"
+
+    outcomes = wait_all([concurrency.spawn(run, number) for number in range(50)])
+    good = [number for number in range(50) if number % 10]
+    assert [number for number, outcome in enumerate(outcomes) if outcome == "confirmed"] == good
+    assert {outcome for number, outcome in enumerate(outcomes) if number % 10 == 0} == {"not found"}
+    eventually(lambda: set(got) == set(good))  # some may have come twice: nothing is lost
+    publish(broker, "after")
+    eventually(lambda: "after" in got)
+
+
+def test_an_error_that_names_nobody_still_finds_its_culprit(make_broker, rabbitmq_uri, eventually):
+    """An invalid property closes the channel, with a text that names no exchange."""
+    broker, got = make_broker(rabbitmq_uri), []
+    collect(broker, got)
+
+    def run(number):
+        options = {"expiration_s": None} if number != 17 else {"user_id": "somebody-else"}
+        try:
+            publish(broker, number, **options)
+        except Exception as exc:
+            return exc
+        return "confirmed"
+
+    outcomes = wait_all([concurrency.spawn(run, number) for number in range(30)])
+    assert [number for number, outcome in enumerate(outcomes) if outcome != "confirmed"] == [17]
+    assert "user_id" in str(outcomes[17])
+    eventually(lambda: set(got) == set(range(30)) - {17})
+
+
+def test_big_messages_between_small_ones(make_broker, broker_uri, eventually):
+    broker, got = make_broker(broker_uri), []
+    collect(broker, got)
+    sizes = [5_000_000 if number % 20 == 7 else 10 for number in range(60)]
+    wait_all([concurrency.spawn(publish, broker, f"{number:03}" + "x" * size) for number, size in enumerate(sizes)])
+    eventually(lambda: len(got) == 60, timeout_s=20)
+    by_number = {int(payload[:3]): payload[3:] for payload in got}
+    assert [by_number[number] == "x" * size for number, size in enumerate(sizes)] == [True] * 60
+
+
+def test_what_cannot_be_sent_is_refused_before(make_broker, broker_uri):
+    broker = make_broker(broker_uri, MAX_MESSAGE_BYTES=1000)
+    broker.declare(EXCHANGE)
+    with pytest.raises(EncodeError, match="not JSON serializable"):
+        publish(broker, object())
+    with pytest.raises(EncodeError, match="not JSON compliant"):
+        publish(broker, float("nan"))
+    loop = []
+    loop.append(loop)
+    with pytest.raises(EncodeError, match="Circular"):
+        publish(broker, loop)
+    with pytest.raises(MessageTooLarge, match="MAX_MESSAGE_BYTES allows 1000"):
+        publish(broker, "x" * 1000)
+    publish(broker, "x" * 900)
+
+
+def test_a_header_of_an_unknown_type_is_refused_before(make_broker, rabbitmq_uri):
+    broker = make_broker(rabbitmq_uri)
+    broker.declare(EXCHANGE)
+    for headers in ({"x": object()}, {"x": 2**70}, {"k" * 300: 1}):
+        with pytest.raises(Exception, match=r"application_headers|Table type"):
+            publish(broker, 1, headers=headers)
+    with pytest.raises(Exception, match="`reply_to` has 256 bytes"):
+        publish(broker, 1, reply_to="x" * 256)
+    publish(broker, 1)
+
+
+def test_encoded_by_the_caller(make_broker, broker_uri, eventually):
+    broker, messages = make_broker(broker_uri), []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    publish(broker, b"\x00\xff", content_type="application/octet-stream", content_encoding="binary")
+    publish(broker, "text", content_type="text/plain")
+    first, second = eventually(lambda: len(messages) == 2 and messages)
+    assert bytes(first.body) == b"\x00\xff"
+    assert first.content_type == "application/octet-stream"
+    assert (bytes(second.body), second.content_encoding) == (b"text", "utf-8")
+
+
+def test_a_killed_publisher_leaves_no_trace(make_broker, proxy, eventually):
+    broker, got = make_broker(proxy.uri), []
+    collect(broker, got)
+    proxy.hold()
+    thread = concurrency.spawn(publish, broker, "killed")
+    concurrency.sleep(0.05)
+    thread.kill()
+    proxy.release()
+    wait_all([concurrency.spawn(publish, broker, number) for number in range(20)])
+    eventually(lambda: set(range(20)) <= set(got))
+
+
+def test_a_timeout_of_the_caller_strikes_while_waiting(make_broker, proxy, eventually):
+    broker, got = make_broker(proxy.uri), []
+    collect(broker, got)
+    proxy.hold()
+    with pytest.raises(concurrency.Timeout), concurrency.Timeout(0.1):
+        publish(broker, "given up")
+    proxy.release()
+    publish(broker, "next")
+    eventually(lambda: "next" in got)
+
+
+def test_no_confirm_in_time(make_broker, proxy, eventually):
+    broker, got = make_broker(proxy.uri), []
+    collect(broker, got)
+    proxy.hold()
+    started_at = time.monotonic()
+    with pytest.raises(PublishTimeout, match="whether it arrived is not known"):
+        publish(broker, 1, timeout_s=0.3)
+    assert 0.25 < time.monotonic() - started_at < 0.8
+    proxy.release()
+    publish(broker, 2)
+    eventually(lambda: 2 in got)
+
+
+def test_deadlines_hold_while_the_broker_is_away(make_broker, proxy, eventually):
+    broker, got = make_broker(proxy.uri, PUBLISH_TIMEOUT=0.4), []
+    collect(broker, got)
+    proxy.refusing = True
+    proxy.reset_all()
+    started_at = time.monotonic()
+    with pytest.raises(PublishTimeout, match="no connection to the broker"):
+        for _ in range(2):  # the first may not know yet that the connection is gone
+            publish(broker, "lost")
+    assert time.monotonic() - started_at < 1.2
+    proxy.refusing = False
+    publish(broker, "found", timeout_s=10)
+    eventually(lambda: "found" in got)
+
+
+def test_nothing_is_lost_when_connections_break_under_load(make_broker, proxy, eventually):
+    broker, got, outcomes = make_broker(proxy.uri), set(), {}
+
+    def on_message(message):
+        got.add(message.payload)
+        message.ack()
+
+    broker.subscribe(queue(), on_message)
+
+    def run(thread):
+        for number in range(40):
+            identifier = f"{thread}-{number}"
+            publish(broker, identifier, mandatory=True, timeout_s=20)
+            assert identifier not in outcomes
+            outcomes[identifier] = "confirmed"
+
+    threads = [concurrency.spawn(run, thread) for thread in range(25)]
+    broken = 0
+    for _ in range(5):
+        concurrency.sleep(0.15)
+        broken += proxy.reset_all()
+    wait_all(threads)
+    assert broken >= 5
+    assert len(outcomes) == 1000
+    eventually(lambda: got == set(outcomes), timeout_s=10)
+
+
+def test_a_connection_closed_by_the_broker(make_broker, rabbitmq_uri, eventually, tmp_path):
+    broker, got = make_broker(rabbitmq_uri), []
+    collect(broker, got)
+    vhost = rabbitmq_uri.rpartition("/")[2]
+    publish(broker, 1)
+    close_all_connections(vhost)
+    publish(broker, 2, timeout_s=10)
+    eventually(lambda: 2 in got, timeout_s=10)
+
+
+def close_all_connections(vhost):
+    """Through the management API, which hears of connections late: ask until there are some."""
+    from nameko.testing.rabbit import Client
+
+    client = Client("http://guest:guest@127.0.0.1:15672")
+    deadline = time.monotonic() + 15
+    closed = 0
+    while closed < 2 and time.monotonic() < deadline:
+        for connection in client.get_connections() or ():
+            if connection.get("vhost") == vhost:
+                client.delete_connection(connection["name"])
+                closed += 1
+        concurrency.sleep(0.2)
+    assert closed
+
+
+def test_declared_entities_come_back_with_the_connection(make_broker, rabbitmq_uri, proxy, eventually):
+    broker, got = make_broker(proxy.uri), []
+    collect(broker, got)
+    broker.declare(kombu.Exchange("extra", type="fanout"))
+    proxy.refusing = True
+    with kombu.Connection(rabbitmq_uri) as connection:
+        proxy.reset_all()
+        connection.default_channel.exchange_delete("extra")
+    proxy.refusing = False
+    broker.publish("x", exchange="extra", routing_key="", timeout_s=10)
+
+
+def test_without_monkey_patching(rabbitmq_uri):
+    program = f"""
+import time
+from nameko import concurrency
+assert not concurrency.is_monkey_patched()
+from nameko.amqp import Broker
+from nameko.containers import ServiceContainer
+from nameko.extensions import DependencyProvider
+import kombu
+
+class Holder(DependencyProvider):
+    broker = Broker()
+
+class Service:
+    name = "unpatched"
+    holder = Holder()
+
+container = ServiceContainer(Service, {{"AMQP_URI": {rabbitmq_uri!r}}})
+container.start()
+broker = next(iter(container.dependencies)).broker
+got = []
+broker.subscribe(kombu.Queue("q", kombu.Exchange("e"), "k"), lambda m: (got.append(m.payload), m.ack()))
+threads = [
+    concurrency.spawn(broker.publish, n, exchange="e", routing_key="k", mandatory=True) for n in range(200)
+]
+for thread in threads:
+    thread.wait()
+deadline = time.monotonic() + 10
+while len(got) < 200 and time.monotonic() < deadline:
+    concurrency.sleep(0.01)
+container.stop()
+print(sorted(got) == list(range(200)))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert finished.stdout == "True\n", finished.stderr
+
+
+def test_compressed(make_broker, broker_uri, eventually):
+    broker, messages = make_broker(broker_uri, ACCEPT_COMPRESSION=["gzip"]), []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    publish(broker, "x" * 10_000, compression="gzip")
+    message = eventually(lambda: messages)[0]
+    assert len(message.body) < 200
+    assert message.payload == "x" * 10_000
+
+
+def test_a_stopped_container_publishes_no_more(make_broker, broker_uri):
+    broker = make_broker(broker_uri)
+    broker.container.stop()
+    with pytest.raises(RuntimeError, match="service has stopped"):
+        publish(broker, 1)
+
+
+def test_names_with_any_characters(make_broker, broker_uri, eventually):
+    name = f"exchänge {uuid.uuid4()}"
+    broker, got = make_broker(broker_uri), []
+    broker.subscribe(
+        kombu.Queue("schlänge", kombu.Exchange(name), routing_key="schlüssel"),
+        lambda message: (got.append(message.delivery_info), message.ack()),
+    )
+    broker.publish(1, exchange=name, routing_key="schlüssel", mandatory=True)
+    info = eventually(lambda: got)[0]
+    assert (info["exchange"], info["routing_key"]) == (name, "schlüssel")
