@@ -90,11 +90,11 @@ def nameko_run_options() -> Sequence[RunOption]:  # type: ignore[empty-body]
 def nameko_shell_namespace(config: Mapping[str, Any], exit_stack: ExitStack) -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Add attributes to the object `n` of `nameko shell`.
 
-    Fires: once, before the first prompt, in the greenthread that runs what is typed.
+    Fires: before the first prompt, and again after each `n.disconnect()`, in a greenthread of the native thread that
+    runs what is typed.
 
     :param config: the configuration in effect
-    :param exit_stack: closed by `n.disconnect()` and at the end of the shell: register what has to be released. It may
-        be closed more than once, and what was released must connect again when it is next used.
+    :param exit_stack: closed by `n.disconnect()` and at the end of the shell: register what has to be released
     :returns: names and objects. Making them must not connect to anything: the shell has to open without a broker.
     """
 

@@ -1,0 +1,106 @@
+"""`nameko shell`: a Python prompt with an object `n` that talks to services, and may host some itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from nameko.cli._masking import mask_text
+from nameko.cli._services import import_services
+from nameko.cli._shell_interfaces import INTERFACES, run_script
+from nameko.config import config as global_config
+from nameko.constants import AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI
+from nameko.exceptions import CommandError
+from nameko.plugins import PluginManager, plugins_for
+from nameko.runners import ServiceRunner
+
+
+def main(interface: str | None, services: Sequence[str]) -> int:
+    """Open a shell with the process-wide configuration.
+
+    :param interface: `ipython`, `bpython` or `plain`; the first of them that is installed when None
+    :param services: what to host in this process: `module` or `module:Class`
+    :returns: the exit status
+    :raises CommandError: when the interface is not installed, or a service cannot be found
+    """
+    if not services:
+        # A shell alone on an in-process broker would have nobody to talk to.
+        global_config.setdefault(AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI)
+    session = Session(global_config, services)
+    if not sys.stdin.isatty():
+        return run_script(session)
+    return INTERFACES[interface or _installed_interface()](session)
+
+
+class Session:
+    """What a shell works with, from before its first prompt to after its last."""
+
+    def __init__(self, config: MutableMapping[str, Any], services: Sequence[str]) -> None:
+        self._config = config
+        self._services = services
+
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Any]]:
+        """The names that the prompt knows. Services run for the length of the block."""
+        with self._running_services():
+            names = Namespace(self._config, plugins_for(self._config))
+            try:
+                yield {"n": names}
+            finally:
+                names.disconnect()
+
+    @contextmanager
+    def _running_services(self) -> Iterator[None]:
+        if not self._services:
+            yield
+            return
+        runner = ServiceRunner(self._config)
+        for service_cls in import_services(self._services):
+            runner.add_service(service_cls)
+        runner.start()
+        try:
+            yield
+        finally:
+            runner.stop()
+
+    @property
+    def banner(self) -> str:
+        """What to say first."""
+        services = f"; running {', '.join(self._services)}" if self._services else ""
+        broker = mask_text(str(self._config.get(AMQP_URI_CONFIG_KEY, "in-process")))
+        return f"Nameko shell, Python {sys.version.split()[0]}; broker: {broker}{services}\nSee n, and dir(n)."
+
+
+class Namespace:
+    """The object `n`: `config`, `disconnect()`, and what plugins add."""
+
+    def __init__(self, config: Mapping[str, Any], plugins: PluginManager) -> None:
+        self.config = config
+        self._plugins = plugins
+        self._resources = ExitStack()
+        self._fill()
+
+    def _fill(self) -> None:
+        hook_arguments = {"config": self.config, "exit_stack": self._resources}
+        for plugin, names in self._plugins.collect("nameko_shell_namespace", **hook_arguments):
+            for name, value in names.items():
+                if name in ("config", "disconnect"):
+                    raise CommandError(f"plugin {plugin!r} may not replace `n.{name}`")
+                setattr(self, name, value)
+
+    def disconnect(self) -> None:
+        """Close all connections. What is used again connects again."""
+        self._resources.close()
+        self._fill()
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"n.{name}" for name in sorted((*vars(self), "disconnect")) if not name.startswith("_"))
+        return f"<{names}>"
+
+
+def _installed_interface() -> str:
+    modules = {"ipython": "IPython", "bpython": "bpython"}
+    return next((name for name, module in modules.items() if importlib.util.find_spec(module)), "plain")
