@@ -26,7 +26,6 @@ import kombu.transport.pyamqp
 import amqp
 import amqp.transport
 from amqp.exceptions import MessageNacked, UnexpectedFrame
-from nameko.amqp import memory
 from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
@@ -580,7 +579,7 @@ def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) 
     tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname, **settings.ssl}
     described = kombu.Connection(
         uri,
-        transport=memory.Transport if settings.in_process else _PyamqpTransport,
+        transport=_transport_cls(settings),
         ssl=tls,
         login_method=settings.login_method,
         heartbeat=settings.heartbeat_s or 0,
@@ -588,3 +587,12 @@ def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) 
         transport_options={**settings.transport_options, "client_properties": {"connection_name": name}},
     )
     return described.transport.establish_connection()
+
+
+def _transport_cls(settings: AmqpSettings) -> Any:
+    if settings.in_process:
+        # Only now, as it brings the concurrency library, which a process without services has no use for.
+        from nameko.amqp import memory
+
+        return memory.Transport
+    return _PyamqpTransport
