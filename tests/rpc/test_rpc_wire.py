@@ -273,7 +273,7 @@ def test_reply_that_cannot_be_read_ends_the_call(start: Start, raw: Any, reply: 
         pending = call(1)
     request = raw.receive().properties
     raw.send(routing_key=request["reply_to"], correlation_id=request["correlation_id"], **reply)
-    with pytest.raises(RemoteError, match="^MalformedReply "):
+    with pytest.raises(RemoteError, match=r"^MalformedReply "):
         pending.result()
 
 

@@ -140,7 +140,8 @@ class Broker(SharedExtension):
 
     def not_ready_reasons(self) -> list[str]:
         """Why messages cannot be sent or received right now, one line each; empty when they can."""
-        reasons = [f"{each.name} is not consumed" for each in self._subscriptions if not each.consuming]
+        idle = [each for each in self._subscriptions if not each.consuming and not each.closed]
+        reasons = [f"{each.name} is not consumed" for each in idle]
         for lease in (self._publish_lease, self._consume_lease):
             if lease is not None and not lease.connection.connected:
                 reasons.append(f"no {lease.connection.role} connection to {self.settings.masked_uri}")
@@ -327,7 +328,7 @@ class Broker(SharedExtension):
         if self._stopped:  # meanwhile
             subscription.kill()
             self._refuse_when_stopped()
-        self._subscriptions.append(subscription)
+        self._subscriptions = [*(each for each in self._subscriptions if not each.closed), subscription]
         if not inline:
             self.container.spawn_managed_thread(subscription.run, identifier=subscription.name)
         return subscription

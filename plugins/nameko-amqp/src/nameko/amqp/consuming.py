@@ -15,7 +15,7 @@ from typing import Any
 
 import kombu
 
-from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed, RecoverableConnectionError
+from amqp.exceptions import AMQPError, ChannelError, NotFound, PreconditionFailed, RecoverableConnectionError
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, backoff_s, describe
 from nameko.amqp.messages import Message
@@ -73,7 +73,7 @@ class Subscription:
         self._channel: Any = None
         self._tag = f"{queue.name[:200]}-{id(self):x}"  # 255 bytes at most
         self._stopped = False
-        self._closed = False
+        self.closed = False
         self._inbox: deque[Message] = deque()
         self._wake = Event()
         self._ended: Any = None  # an event, while `run` is running
@@ -141,7 +141,7 @@ class Subscription:
     def close(self) -> None:
         """Give the channel back; what is not acknowledged returns to the queue."""
         self.stop()
-        self._closed = True
+        self.closed = True
         self._connection.remove(self)
         if self._restoring is not None:
             self._restoring.kill()
@@ -279,6 +279,8 @@ class Subscription:
         failures = 0
         while self._connection.raw is raw and not self._stopped:
             try:
+                if self._on_lost is not None:
+                    self._tell_if_gone(raw)
                 self._consume(raw)
                 return
             except (AMQPError, OSError) as exc:
@@ -288,6 +290,16 @@ class Subscription:
                 _log.warning("%s cannot be consumed (%s); trying again", self.name, describe(exc))
                 self._tell_lost(exc)
             concurrency.sleep(backoff_s(failures))
+
+    def _tell_if_gone(self, raw: Any) -> None:
+        # The queue may have expired while there was no connection. Declaring it would not show that.
+        channel = raw.channel()
+        try:
+            channel.queue_declare(self.queue.name, passive=True)
+        except NotFound as exc:
+            self._tell_lost(exc)
+        finally:
+            close_channel(channel)
 
     def _tell_lost(self, error: Exception) -> None:
         if self._on_lost is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nameko import concurrency
 from nameko.amqp import Broker
-from nameko.exceptions import ReplyLost
+from nameko.exceptions import ContainerBeingKilled, ReplyLost
 from nameko.extensions import SharedExtension
 from nameko.rpc._topology import get_rpc_exchange, reply_queue
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nameko.rpc._calls import RpcCall
 
 _log = getLogger(__name__)
+
+_RETRY_INTERVAL_S = 1.0
 
 
 class PendingCalls:
@@ -98,6 +100,8 @@ class ReplyListener(SharedExtension):
         message.ack()
 
     def _handle_queue_lost(self, exc: Exception) -> None:
+        if not self._subscribed.ready():  # it is being replaced
+            return
         _log.warning("the reply queue %s is lost: %s", self.queue.name, exc)
         self._subscribed = concurrency.Event()
         self.pending.end_all(ReplyLost(f"the reply queue {self.queue.name} is lost: {exc}"))
@@ -105,7 +109,15 @@ class ReplyListener(SharedExtension):
 
     def _replace_queue(self) -> None:
         self._subscription.close()
-        self._subscribe()
+        while True:
+            try:
+                self._subscribe()
+                return
+            except ContainerBeingKilled:
+                return
+            except Exception as exc:  # calls wait meanwhile, each until its deadline
+                _log.warning("the reply queue cannot be replaced (%s); trying again", exc)
+                concurrency.sleep(_RETRY_INTERVAL_S)
 
 
 ReplyListener.__module__ = "nameko.rpc"
