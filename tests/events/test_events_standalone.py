@@ -72,12 +72,13 @@ def test_message_is_the_payload_alone_without_headers(dispatch: Any, tap: Tap) -
     assert message.body in (b'{"article": 42}', '{"article": 42}')
     assert message.delivery_info["exchange"] == "shop.events"
     assert message.delivery_info["routing_key"] == "sold"
-    assert message.headers == {}
-    properties = {key: value for key, value in message.properties.items() if value is not None}
-    assert properties == {"application_headers": {}, "delivery_mode": 2, "priority": 0} | {
-        key: properties[key] for key in ("content_type", "content_encoding") if key in properties
+    assert dict(message.properties) == {
+        "application_headers": {},
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+        "delivery_mode": 2,
+        "priority": 0,
     }
-    assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
 
 
 @pytest.mark.rabbitmq
@@ -156,6 +157,11 @@ def test_configuration_may_be_the_process_wide_one(rabbitmq_uri: str, tap: Tap) 
     assert tap.get().payload == 1
 
 
+def test_option_that_there_is_not_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="no option prioritty, retrry"):
+        event_dispatcher({}, prioritty=3, retrry=True, priority=3)
+
+
 def test_bad_configuration_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="AMQP_URI"):
         event_dispatcher({"AMQP_URI": "http://localhost"})
@@ -169,25 +175,23 @@ def test_payload_that_cannot_be_serialized_is_the_callers_error(dispatch: Any, t
     assert tap.get().payload == 1
 
 
-def connections_of(name: str, vhost_uri: str, rabbit_manager: Any) -> list[dict[str, Any]]:
+def connections_of(name: str, vhost_uri: str, manager: Any) -> list[dict[str, Any]]:
     vhost = vhost_uri.rpartition("/")[2]
     return [
         connection
-        for connection in rabbit_manager.get_connections()
+        for connection in manager.get_connections()
         if connection.get("vhost") == vhost and connection["client_properties"].get("connection_name") == name
     ]
 
 
 @pytest.mark.rabbitmq
 def test_connection_is_kept_and_a_lost_one_replaced(
-    dispatch: Any, tap: Tap, rabbitmq_uri: str, rabbit_manager: Any, eventually: Eventually
+    dispatch: Any, tap: Tap, rabbitmq_uri: str, manager: Any, eventually: Eventually
 ) -> None:
     dispatch("shop", "sold", 1)
     dispatch("shop", "sold", 2)
-    [connection] = eventually(
-        lambda: connections_of("nameko event dispatcher", rabbitmq_uri, rabbit_manager), timeout_s=20
-    )
-    rabbit_manager.delete_connection(connection["name"])
+    [connection] = eventually(lambda: connections_of("nameko event dispatcher", rabbitmq_uri, manager), timeout_s=20)
+    manager.delete_connection(connection["name"])
     dispatch("shop", "sold", 3)
     assert [tap.get().payload for _ in range(3)] == [1, 2, 3]
 

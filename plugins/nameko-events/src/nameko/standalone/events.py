@@ -14,8 +14,8 @@ from typing import Any
 
 from kombu import Exchange
 
-from nameko import serialization
 from nameko.amqp.blocking import BlockingPublisher
+from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
 from nameko.config import config as global_config
 from nameko.constants import PERSISTENT
@@ -31,6 +31,26 @@ _CONNECTION_OPTIONS = ("uri", "ssl", "login_method")
 _ROUTING_OPTIONS = ("exchange", "routing_key")
 # nameko 2.14's ways around unconfirmed publishing: here every event is confirmed, and sent again when that is in doubt.
 _RETRY_OPTIONS = ("retry", "retry_policy", "use_confirms")
+# What the publisher takes: how to encode and to send, and AMQP's properties.
+_PUBLISH_OPTIONS = frozenset(
+    [
+        "app_id",
+        "compression",
+        "correlation_id",
+        "delivery_mode",
+        "expiration_s",
+        "headers",
+        "mandatory",
+        "message_id",
+        "priority",
+        "reply_to",
+        "serializer",
+        "timeout_s",
+        "timestamp",
+        "type",
+        "user_id",
+    ]
+)
 
 
 def get_event_exchange(service_name: str, config: Mapping[str, Any] | None = None) -> Exchange:
@@ -59,18 +79,25 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
     :param publisher_options: `serializer`, `headers`, `expiration` (seconds), `priority`, `delivery_mode`,
         `compression`, `mandatory`, `timeout_s`, any AMQP property; and `uri`, `ssl` and `login_method` to use instead
         of what the configuration says
+    :raises TypeError: when there is no such option
     :raises ConfigurationError: when the configuration cannot work
     """
     config = global_config if nameko_config is None else nameko_config
-    options = dict(publisher_options)
-    connection_options = {key: options.pop(key) for key in _CONNECTION_OPTIONS if key in options}
-    for key in (*_ROUTING_OPTIONS, *_RETRY_OPTIONS):
-        options.pop(key, None)
-    options.setdefault("serializer", serialization.setup(config).serializer)
+    connection_options = {key: publisher_options.pop(key) for key in _CONNECTION_OPTIONS if key in publisher_options}
+    settings = AmqpSettings.from_config(config, **connection_options)
+    publisher = BlockingPublisher(settings, "nameko event dispatcher", Codecs.from_config(config, settings))
+    return EventDispatch(publisher, config, _publish_options(publisher_options))
+
+
+def _publish_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    meaningless = {*_ROUTING_OPTIONS, *_RETRY_OPTIONS}
+    options = {key: value for key, value in given.items() if key not in meaningless and value is not None}
     if "expiration" in options:
         options["expiration_s"] = options.pop("expiration")
-    settings = AmqpSettings.from_config(config, **connection_options)
-    return EventDispatch(BlockingPublisher(settings, "nameko event dispatcher"), config, options)
+    unknown = sorted(options.keys() - _PUBLISH_OPTIONS)
+    if unknown:
+        raise TypeError(f"event_dispatcher() has no option {', '.join(unknown)}")
+    return options
 
 
 class EventDispatch:
