@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: What pages call the broker; the tests put a virtual host of their own in its place.
 BROKER_URI = "pyamqp://guest:guest@localhost"
+#: Where HTTP services listen unless they are told otherwise.
+DEFAULT_PORT = 8000
 COMMAND_TIMEOUT_S = 30
 #: How long a command may go on failing because a service in the background is not up yet.
 SETTLE_TIMEOUT_S = 15
@@ -159,6 +162,8 @@ class Shell:
                 self._finish(["bash", "-c", self._localized(command)], expected, status)
 
     def _start(self, command: str, expected: list[str]) -> None:
+        if not self._background:
+            _wait_for_free_port()
         output = self.directory / f"output_{len(self._background)}.txt"
         with output.open("wb") as stream:
             process = subprocess.Popen(
@@ -216,6 +221,22 @@ class Shell:
                 status = -signal.SIGKILL
             orderly = (0,) if command.startswith("nameko ") else (0, -signal.SIGTERM)
             assert status in orderly, f"{command} ended with {status} on SIGTERM"
+
+
+def _wait_for_free_port() -> None:
+    # Pages name the default port. Whoever has it now, another test run perhaps, may soon be done with it.
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while not _is_free(DEFAULT_PORT):
+        assert time.monotonic() < deadline, f"port {DEFAULT_PORT}, which the pages name, is in use"
+        time.sleep(0.2)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _commands(text: str) -> list[tuple[str, list[str]]]:
