@@ -39,6 +39,8 @@ def bare_environ(tmp_path: Path, uv: Any) -> dict[str, str]:
     for name in NEEDED_TOOLS:
         if path := shutil.which(name):
             (tools / name).symlink_to(path)
+    # uv makes environments from the system's Python, which the one with pip was made from.
+    (tools / "python3").symlink_to(Path(sys.base_prefix) / f"bin/python3.{sys.version_info.minor}")
     kept = {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "UV_INDEX", "UV_DEFAULT_INDEX"))}
     for name in ("HOME", "LANG", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         if name in os.environ:
