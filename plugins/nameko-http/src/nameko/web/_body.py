@@ -22,6 +22,9 @@ _MAX_DROPPED_BYTES = 64 * 1024
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
+# RFC 9110 section 6.5.1: what says whose request this is, or where it ends, comes too late there.
+_FORBIDDEN_TRAILER = re.compile(rb"(?:host|content-length|transfer-encoding|authorization|cookie):", re.IGNORECASE)
+
 
 class Reader:
     """A connection's incoming bytes, with those that were read too far put back in front.
@@ -52,15 +55,15 @@ class _Sized:
     """A body whose length was announced."""
 
     def __init__(self, length: int) -> None:
-        self._rest = length
+        self.missing_bytes = length
 
     @property
     def complete(self) -> bool:
-        return self._rest == 0
+        return self.missing_bytes == 0
 
     def decode(self, reader: Reader) -> bytes:
-        data = reader.take(self._rest)
-        self._rest -= len(data)
+        data = reader.take(self.missing_bytes)
+        self.missing_bytes -= len(data)
         return data
 
 
@@ -73,6 +76,11 @@ class _Chunked:
         self._step: Callable[[Reader], bytes | None] = self._size_line
         self._trailer_bytes = 0
         self.complete = False
+
+    @property
+    def missing_bytes(self) -> int:
+        """As far as is known: a body in chunks does not tell."""
+        return self._rest
 
     def decode(self, reader: Reader) -> bytes:
         """Decoded data, as far as it has arrived; none when more has to arrive first, or when the body is complete."""
@@ -120,7 +128,7 @@ class _Chunked:
         if line is None:
             return None
         self._trailer_bytes += len(line) + 2
-        if line and _TRAILER_LINE.fullmatch(line) is None:
+        if line and (_TRAILER_LINE.fullmatch(line) is None or _FORBIDDEN_TRAILER.match(line)):
             raise RequestRefused(400, "Malformed request: bad trailer field")
         if bool(line) == self._witness.message_complete:
             raise RequestRefused(400, "Malformed request: it is not clear where it ends")
@@ -169,8 +177,7 @@ class RequestBody(io.RawIOBase):
         self._received = 0
         self._buffered = bytearray()
         self._waited_s = 0.0
-        #: Whether reading failed: the connection is of no use any more.
-        self.failed = False
+        self._failed = False
 
     # -- for the application
 
@@ -237,10 +244,18 @@ class RequestBody(io.RawIOBase):
         while len(self._buffered) < max_bytes and self._fill():
             pass
 
+    def leaves_connection_usable(self) -> bool:
+        """Whether, as far as is known now, another request can follow this one."""
+        if self._failed:
+            return False
+        if self._send_continue is not None:  # then the rest may come, or not
+            return self._decoder.complete
+        return self._decoder.missing_bytes - len(self._reader.unread) <= _MAX_DROPPED_BYTES
+
     def finish(self) -> bool:
         """Read the rest, as far as that is worth it; whether the connection can be used for another request."""
-        if self.failed or self._send_continue is not None:  # in the second case the body may or may not come
-            return self._decoder.complete and not self.failed
+        if not self.leaves_connection_usable():
+            return False
         dropped = 0
         try:
             while dropped <= _MAX_DROPPED_BYTES and self._fill():
@@ -252,7 +267,7 @@ class RequestBody(io.RawIOBase):
 
     def _fill(self) -> bool:
         """Buffer some more of the body; False when there is none."""
-        if self.failed:
+        if self._failed:
             raise BadRequest("The request's body could not be read.")
         try:
             return self._decode_more()
@@ -264,7 +279,7 @@ class RequestBody(io.RawIOBase):
             error = ClientDisconnected()
         except HTTPException as exc:
             error = exc
-        self.failed = True
+        self._failed = True
         raise error
 
     def _decode_more(self) -> bool:

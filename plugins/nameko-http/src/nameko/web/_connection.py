@@ -126,7 +126,11 @@ class Connection:
         environ = request_environ(self._environ, head)
         body = environ["wsgi.input"] = self._body(head, witness)
         environ[SWITCH_PROTOCOL] = self._switch_protocol
-        writer = self._writer = ResponseWriter(self.transport, head, not self._draining)
+        if type(body) is RequestBody:
+            writer = ResponseWriter(self.transport, head, not self._draining, body.leaves_connection_usable)
+        else:
+            writer = ResponseWriter(self.transport, head, not self._draining)
+        self._writer = writer
         if self._access_log is None:
             self._answer(environ, writer)
         else:

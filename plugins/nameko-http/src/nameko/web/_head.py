@@ -20,6 +20,8 @@ _REQUEST_LINE = re.compile(rf"{_TOKEN} [\x21-\x7e]+ HTTP/[0-9]\.[0-9]")
 # What can never become a head, however it goes on: a line feed on its own, a carriage return on its own, another
 # control character, or something before the method.
 _HOPELESS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\A[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+# Before any other protocol, the body has to be read. httptools sees none where another protocol is asked for.
+_UPGRADE = re.compile(rb"(?<=\n)upgrade:[^\r]*\r\n", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 # RFC 3986: a name, an IPv4 address or an IPv6 address in brackets, and a port.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::[0-9]{0,5})?", re.ASCII)
@@ -121,7 +123,7 @@ def parse_head(data: bytes, max_fields: int) -> tuple[RequestHead, Witness]:
     head = RequestHead(method, target, version, fields)
     _interpret(head)
     witness = Witness()
-    witness.read(data)
+    witness.read(data if head.content_length == 0 else _UPGRADE.sub(b"", data))
     if (head.content_length == 0) != witness.message_complete:
         raise RequestRefused(400, "Malformed request: it is not clear where it ends")
     return head, witness

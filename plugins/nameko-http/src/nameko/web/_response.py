@@ -102,14 +102,19 @@ class ResponseWriter:
 
     :param request: what is answered
     :param keep_alive: whether the connection may be used again, as far as the server is concerned
+    :param reusable: tells, when the response begins, whether the request leaves the connection in a state for that
     """
 
     __slots__ = (
-        "_chunked", "_expected", "_has_body", "_headers", "_request", "_transport",
+        "_chunked", "_expected", "_has_body", "_headers", "_request",
+        "_reusable", "_transport",
         "head_sent", "keep_alive", "sent_bytes", "status",
     )  # fmt: skip
 
-    def __init__(self, transport: Transport, request: RequestHead, keep_alive: bool) -> None:
+    def __init__(
+        self, transport: Transport, request: RequestHead, keep_alive: bool, reusable: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._reusable = reusable
         self._transport = transport
         self._request = request
         self._headers: Headers = []
@@ -226,7 +231,7 @@ class ResponseWriter:
         status = self.status
         if _STATUS.fullmatch(status) is None or status[0] == "1":
             raise InvalidResponse(f"bad status {status!r}")
-        if "close" in control.get("connection", "").lower():
+        if "close" in control.get("connection", "").lower() or not self._reusable():
             self.keep_alive = False
         if not self.keep_alive:
             lines = f"{lines}Connection: close\r\n"
