@@ -1,0 +1,222 @@
+"""The pytest plugin of nameko-amqp, used the way that other projects do: by a test run of their own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from nameko.testing.rabbit import Client
+
+pytest_plugins = ["pytester"]
+
+RABBITMQ = "{host}:{port}".format(
+    host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
+    port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
+)
+MANAGEMENT_URI = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", "http://guest:guest@127.0.0.1:15672")
+AMQP_URI = f"pyamqp://guest:guest@{RABBITMQ}"
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Any:
+    """`run(source, *options)`: runs a test module on its own; the result."""
+
+    def run_tests(source: str, *options: str) -> Any:
+        pytester.makeini("[pytest]\naddopts = -W error -p no:cacheprovider")
+        pytester.makepyfile(source)
+        return pytester.runpytest_subprocess(*options, timeout=50)
+
+    return run_tests
+
+
+@pytest.fixture
+def run_on_rabbitmq(run: Any, rabbitmq_uri: str) -> Any:
+    """Likewise, with RabbitMQ."""
+
+    def run_tests(source: str, *options: str) -> Any:
+        return run(source, "--amqp-uri", AMQP_URI, "--rabbit-api-uri", MANAGEMENT_URI, *options)
+
+    return run_tests
+
+
+def test_installed_plugin_does_nothing_to_tests_of_others(run: Any) -> None:
+    result = run("""
+        import sys
+
+        def test_nothing_is_imported():
+            assert "nameko.testing.pytest_amqp" in sys.modules
+            assert not {"eventlet", "kombu", "amqp", "nameko.config", "nameko.testing.rabbit"} & set(sys.modules)
+    """)
+    result.assert_outcomes(passed=1)
+
+
+def test_in_process_broker_needs_nothing(run: Any) -> None:
+    result = run("""
+        from nameko import config
+        from nameko.messaging import Publisher, consume
+        from nameko.testing.services import dummy, entrypoint_hook, entrypoint_waiter
+        from kombu import Exchange, Queue
+
+        orders = Queue("orders", Exchange("orders"), routing_key="order")
+
+        class Service:
+            name = "service"
+            publish = Publisher(orders.exchange)
+
+            @dummy
+            def order(self, number):
+                self.publish(number, routing_key="order")
+
+            @consume(orders)
+            def take(self, number):
+                return number
+
+        seen = []
+
+        def run_service(container_factory, memory_config):
+            assert config["AMQP_URI"] == memory_config["AMQP_URI"]
+            seen.append(memory_config["AMQP_URI"])
+            container = container_factory(Service, memory_config)
+            container.start()
+            with entrypoint_waiter(container, "take") as result:
+                with entrypoint_hook(container, "order") as order:
+                    order(42)
+            assert result.get() == 42
+
+        def test_one(container_factory, memory_config):
+            run_service(container_factory, memory_config)
+
+        def test_two(container_factory, memory_config):
+            run_service(container_factory, memory_config)
+            assert len(set(seen)) == 2     # each test has a broker of its own
+
+        def test_configuration_is_as_it_was():
+            assert "AMQP_URI" not in config
+    """)
+    result.assert_outcomes(passed=3)
+
+
+@pytest.mark.rabbitmq
+def test_each_test_has_a_virtual_host_of_its_own(run_on_rabbitmq: Any) -> None:
+    result = run_on_rabbitmq(
+        """
+        import re
+
+        import kombu
+        import pytest
+
+        seen = []
+
+        @pytest.mark.parametrize("number", range(5))
+        def test_virtual_host(number, rabbit_config, rabbit_manager, amqp_uri):
+            from nameko import config
+            assert re.fullmatch("nameko_test_[a-z]{10}", rabbit_config["vhost"])
+            assert rabbit_config["username"] == "guest"
+            assert rabbit_config["AMQP_URI"].endswith(rabbit_config["vhost"])
+            assert config["AMQP_URI"] == rabbit_config["AMQP_URI"] == amqp_uri
+            with kombu.Connection(amqp_uri) as connection:
+                kombu.Queue("spam", channel=connection.default_channel).declare()
+            assert [queue["name"] for queue in rabbit_manager.get_queues(rabbit_config["vhost"])] == ["spam"]
+            seen.append(rabbit_config["vhost"])
+
+        def test_configuration_is_as_it_was():
+            from nameko import config
+            assert "AMQP_URI" not in config
+            assert len(set(seen)) == 5
+            print("used:", *seen)
+    """,
+        "-s",
+    )
+    result.assert_outcomes(passed=6)
+    [used] = [line.partition("used: ")[2].split() for line in result.outlines if "used: " in line]
+    vhosts = {vhost["name"] for vhost in Client(MANAGEMENT_URI).get_all_vhosts()}
+    assert len(used) == 5
+    assert not vhosts & set(used)
+
+
+@pytest.mark.rabbitmq
+def test_virtual_host_that_is_named_is_used_and_left_alone(run: Any, rabbitmq_uri: str) -> None:
+    source = """
+        import kombu
+
+        def test_virtual_host(rabbit_config):
+            with kombu.Connection(rabbit_config["AMQP_URI"]) as connection:
+                kombu.Queue("spam", channel=connection.default_channel).declare()
+    """
+    options = ("--rabbit-amqp-uri", rabbitmq_uri, "--rabbit-ctl-uri", MANAGEMENT_URI)
+    run(source, *options).assert_outcomes(passed=1)
+    run(source, *options).assert_outcomes(passed=1)
+
+
+@pytest.mark.rabbitmq
+def test_messages_can_be_taken_from_a_queue(run_on_rabbitmq: Any) -> None:
+    result = run_on_rabbitmq("""
+        import queue
+        import time
+
+        import kombu
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def publish(amqp_uri):
+            # Declared in a way of its own, which whoever takes a message need not know.
+            spam = kombu.Queue("spam", durable=False, queue_arguments={"x-max-length": 5})
+            with kombu.Connection(amqp_uri) as connection:
+                spam(connection.default_channel).declare()
+                connection.Producer().publish({"a": 1}, routing_key="spam", headers={"h": 2})
+
+        def test_take(get_message_from_queue):
+            message = get_message_from_queue("spam")
+            assert (message.payload, message.headers) == ({"a": 1}, {"h": 2})
+            with pytest.raises(queue.Empty, match="'spam'"):
+                get_message_from_queue("spam", block=False)
+
+        def test_look(get_message_from_queue):
+            assert get_message_from_queue("spam", ack=False).payload == {"a": 1}
+            assert get_message_from_queue("spam").payload == {"a": 1}
+
+        def test_wait(get_message_from_queue):
+            get_message_from_queue("spam")
+            start = time.monotonic()
+            with pytest.raises(queue.Empty):
+                get_message_from_queue("spam", timeout=0.3)
+            assert time.monotonic() - start >= 0.3
+    """)
+    result.assert_outcomes(passed=3)
+
+
+@pytest.mark.rabbitmq
+def test_tls_is_configured_by_options(run_on_rabbitmq: Any) -> None:
+    source = """
+        from urllib.parse import urlsplit
+
+        def test_tls(rabbit_ssl_config, rabbit_ssl_uri, rabbit_ssl_options):
+            from nameko import config
+            parts = urlsplit(rabbit_ssl_config["AMQP_URI"])
+            assert parts.port == 1234
+            assert parts.username == rabbit_ssl_config["username"] == "guest"
+            assert parts.path[1:] == rabbit_ssl_config["vhost"]
+            assert rabbit_ssl_config["AMQP_URI"] == rabbit_ssl_uri == config["AMQP_URI"]
+            assert rabbit_ssl_config["AMQP_SSL"] == rabbit_ssl_options == config["AMQP_SSL"] == EXPECTED
+    """
+    options = ["--amqp-ssl-port", "1234"]
+    run_on_rabbitmq(source.replace("EXPECTED", "True"), *options).assert_outcomes(passed=1)
+    options += ["--amqp-ssl-option", "ca_certs=ca.pem", "--amqp-ssl-option", "verify=false"]
+    expected = "{'ca_certs': 'ca.pem', 'verify': False}"
+    run_on_rabbitmq(source.replace("EXPECTED", expected), *options).assert_outcomes(passed=1)
+
+
+@pytest.mark.rabbitmq
+def test_malformed_tls_option_is_named(run_on_rabbitmq: Any) -> None:
+    result = run_on_rabbitmq("def test_tls(rabbit_ssl_options): ...", "--amqp-ssl-option", "ca_certs")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*--amqp-ssl-option 'ca_certs': write KEY=VALUE*"])
+
+
+def test_missing_management_api_is_one_clear_line(run: Any) -> None:
+    result = run("def test_it(rabbit_config): ...", "--rabbit-api-uri", "http://guest:s3cret@127.0.0.1:1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["no management API of RabbitMQ on 127.0.0.1:1*--rabbit-api-uri*"])
+    result.stdout.no_fnmatch_line("*s3cret*")
