@@ -208,9 +208,8 @@ class Network:
         pairs, self._pairs = self._pairs, []
         for client, server in pairs:
             client.setsockopt(self._socket.SOL_SOCKET, self._socket.SO_LINGER, linger)
-            client.shutdown(self._socket.SHUT_RD)
-            client.close()
-            server.close()
+            self._end(client)
+            self._end(server)
 
     def swallow(self) -> None:
         self._swallowing = True
@@ -219,8 +218,14 @@ class Network:
         self._swallowing = False
 
     def refuse(self) -> None:
-        self._listener.shutdown(self._socket.SHUT_RDWR)
-        self._listener.close()
+        self._end(self._listener)
+
+    def _end(self, end: Any) -> None:
+        try:
+            end.shutdown(self._socket.SHUT_RD)  # wakes the thread that reads from it
+        except OSError:
+            pass
+        end.close()
 
     def close(self) -> None:
         self.refuse()
@@ -232,10 +237,7 @@ def network(rabbitmq_uri: str) -> Iterator[Network]:
     host, _, port = rabbitmq_uri.rpartition("@")[2].partition("/")[0].partition(":")
     network = Network(host, int(port))
     yield network
-    try:
-        network.close()
-    except OSError:
-        pass
+    network.close()
 
 
 @pytest.fixture

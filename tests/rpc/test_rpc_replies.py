@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from nameko import concurrency
 from nameko.amqp import memory
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ReplyLost, RpcTimeout
 from nameko.rpc import ReplyListener, RpcConsumer, RpcProxy, rpc
 from nameko.testing.services import dummy, entrypoint_hook
-
-from nameko import concurrency
 
 Start = Callable[..., ServiceContainer]
 Eventually = Callable[..., Any]

@@ -14,6 +14,7 @@ that waits raises `ConnectionLost`; the next one connects again.
 
 from __future__ import annotations
 
+import os
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
@@ -123,6 +124,7 @@ class SingleThreadedReplyListener:
         self._choose_queue()
 
     def _choose_queue(self) -> None:
+        self._process_id = os.getpid()
         self.routing_key = str(uuid.uuid4())
         self.queue = reply_queue(_SERVICE_NAME, self.routing_key, self._exchange)
 
@@ -138,6 +140,8 @@ class SingleThreadedReplyListener:
             )
         if not self._client.open(deadline):
             return
+        if self._process_id != os.getpid():  # of a child that has inherited the proxy: the queue is the parent's
+            self._choose_queue()
         try:
             self._client.consume(self.queue, self._handle_reply, deadline, self._handle_queue_lost)
         except BaseException:
@@ -185,6 +189,9 @@ class SingleThreadedReplyListener:
             self._client.wait(done, call.deadline)
         except TimeoutError:
             call.expire()
+        except ConnectionLost:
+            if not call.ended:  # as it is when its reply queue was lost
+                raise
         except NotFound as exc:
             call.error = exc
 
