@@ -59,8 +59,7 @@ def decode_from_headers(headers: Mapping[Any, Any] | None, prefix: str = HEADER_
     for key, value, name in _in_order(headers, prefix):
         if key in data:
             continue
-        check = _TYPES.get(key)
-        if check is not None and not check(value):
+        if not _TYPES.get(key, _is_anything)(value):
             dropped.append(name)
             continue
         if key == CALL_ID_STACK_CONTEXT_KEY:
@@ -81,18 +80,22 @@ def decode_from_headers(headers: Mapping[Any, Any] | None, prefix: str = HEADER_
 
 
 def _in_order(headers: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
-    # The prefixed ones first: what nameko itself has sent, the call ids before all.
+    # The prefixed ones first: what nameko itself has sent.
     start = len(prefix) + 1
     own, foreign = [], []
     for name, value in headers.items():
-        if not isinstance(name, str):
-            foreign.append((repr(name), value, repr(name)))
-        elif name.startswith(f"{prefix}."):
+        if not isinstance(name, str):  # bytes that are no text: no key that anybody could ask for
+            continue
+        if name.startswith(f"{prefix}."):
             own.append((name[start:], value, name))
         else:
             foreign.append((name, value, name))
     yield from own
     yield from foreign
+
+
+def _is_anything(value: Any) -> bool:
+    return True
 
 
 def _is_text(value: Any) -> bool:

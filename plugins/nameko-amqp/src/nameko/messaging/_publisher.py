@@ -101,7 +101,9 @@ class Publisher(HeaderEncoder, DependencyProvider):
             raise TypeError(f"publish() has no option {', '.join(unknown)}")
         if options.get("declare"):
             self._declare_once(options["declare"])
-        exchange = options.get("exchange") or self.exchange
+        exchange = options.get("exchange")
+        if exchange is None:  # an empty name is the default exchange
+            exchange = self.exchange
         arguments = {"routing_key": "", **self._arguments, **broker_arguments(options)}
         mode_of_exchange = getattr(exchange, "delivery_mode", None)
         if mode_of_exchange is not None:
