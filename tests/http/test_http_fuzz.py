@@ -24,7 +24,7 @@ SEEDS = [
     b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     b"GET /a?b=c HTTP/1.1\r\nHost: h:80\r\nX-A: b\r\nAccept: */*\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\nhello world",
-    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5;a=b\r\nworld\r\n0\r\nX: a\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n4;a=b\r\nwrld\r\n0\r\nX: a\r\n\r\n",
     b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n00a\r\n0123456789\r\n0\r\n\r\n",
     b"PUT /d HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
     b"POST /e HTTP/1.1\r\nHost: h\r\nContent-Length: 33\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n",

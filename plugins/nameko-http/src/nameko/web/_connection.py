@@ -84,6 +84,7 @@ class Connection:
         self._serve = serve
         self._environ = environ
         self._settings = settings
+        self._always_fitting_bytes = min(settings.max_request_line_bytes, settings.max_header_bytes)
         self._pace = pace
         self._access_log = access_log
         self._reader = Reader(transport)
@@ -185,7 +186,7 @@ class Connection:
                 return None
         self.transport.deadline = math.inf
         data = reader.take(end + len(_END_OF_HEAD))
-        if len(data) > self._settings.max_request_line_bytes:
+        if len(data) > self._always_fitting_bytes:
             self._check_size(data)
         return data
 
