@@ -30,8 +30,8 @@ OBSERVER_HOOKS = (
 class Observers:
     """The observers of one container.
 
-    :param plugins: who implements what: `observers(hook_name)` gives `(plugin name, callable)` pairs, which take the
-        hook's arguments as keywords, all of them
+    :param implementations: who implements what: `implementations(hook_name)` gives `(plugin name, callable)` pairs,
+        which take the hook's arguments as keywords, all of them
     """
 
     def __init__(self, implementations: Callable[[str], tuple[Observer, ...]] = lambda hook_name: ()) -> None:
@@ -48,7 +48,11 @@ class Observers:
 
         :param name: what to call the observer in the log
         :param callables: by the name of the hook without `nameko_`; each takes the hook's arguments as keywords
+        :raises ValueError: when there is no such hook
         """
+        for hook in callables:
+            if f"nameko_{hook}" not in OBSERVER_HOOKS:
+                raise ValueError(f"there is no observer hook nameko_{hook}; there are {', '.join(OBSERVER_HOOKS)}")
         added = {hook: (name, fn) for hook, fn in callables.items()}
         for hook, observer in added.items():
             setattr(self, hook, (*getattr(self, hook), observer))
