@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from nameko import concurrency
 from nameko.amqp import Broker
 from nameko.containers import ServiceContainer
@@ -79,9 +80,17 @@ class Proxy:
             while data := source.recv(65536):
                 self._open.wait()
                 sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+        for link in self.links:
+            if source in link:  # over in one direction is over
+                self.links.remove(link)
+                for thread in link[2:]:
+                    if thread is not concurrency.current():
+                        thread.kill()
+                source.close()
+                sink.close()
+                break
 
     def reset_all(self) -> int:
         """Break every connection with an RST; how many there were."""

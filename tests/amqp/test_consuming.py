@@ -9,6 +9,7 @@ import amqp
 import kombu
 import pytest
 from kombu.exceptions import ContentDisallowed, DecodeError, MessageStateError
+
 from nameko import concurrency
 from nameko.amqp.transport import transport_class
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled

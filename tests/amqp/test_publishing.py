@@ -11,6 +11,7 @@ import kombu
 import pytest
 from amqp.exceptions import NotFound
 from kombu.exceptions import EncodeError
+
 from nameko import concurrency
 from nameko.amqp import MessageTooLarge, PublishTimeout, UndeliverableMessage
 

@@ -18,6 +18,7 @@ from nameko.amqp.messages import Message
 from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
+from nameko.concurrency import SpawningProxy
 from nameko.constants import PERSISTENT, PREFETCH_COUNT_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import SharedExtension
@@ -27,7 +28,7 @@ __all__ = ["Broker", "Message", "Publication", "Subscription"]
 _log = logging.getLogger(__name__)
 
 # Seconds that a stopping container gives what it has published without waiting.
-_FLUSH_TIMEOUT_S = 2.0
+_FLUSH_TIMEOUT_S = 1.0
 # Seconds to wait for the end of a greenthread that has been told to end.
 _JOIN_TIMEOUT_S = 1.0
 
@@ -93,10 +94,8 @@ class Broker(SharedExtension):
         if self._stopped:
             return
         self._stopped = True
-        for subscription in self._subscriptions:
-            subscription.close()
-        for subscription in self._subscriptions:
-            subscription.join(_JOIN_TIMEOUT_S)
+        SpawningProxy(self._subscriptions).close()
+        SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
         if self._publisher is not None:
             self._publisher.flush(_FLUSH_TIMEOUT_S)
         self._release(orderly=True)
@@ -114,10 +113,9 @@ class Broker(SharedExtension):
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
-        for lease in (self._consume_lease, self._publish_lease):
-            if lease is not None:
-                lease.give_back(orderly)
+        leases = [lease for lease in (self._consume_lease, self._publish_lease) if lease is not None]
         self._consume_lease = self._publish_lease = None
+        SpawningProxy(leases).give_back(orderly)
 
     # Methods, since binding looks at every property.
 

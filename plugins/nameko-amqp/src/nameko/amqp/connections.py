@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 BACKOFF_MAX_S = 5.0
 BACKOFF_MIN_S = 0.1
 #: Seconds an orderly close may take.
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 0.5
 # Seconds between log lines about one broker that is away.
 _LOG_INTERVAL_S = 30.0
 

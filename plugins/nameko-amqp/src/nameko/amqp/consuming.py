@@ -314,4 +314,4 @@ class Subscription:
 
 
 # Seconds to wait for the broker's answer to basic.cancel.
-_CANCEL_TIMEOUT_S = 2.0
+_CANCEL_TIMEOUT_S = 1.0

@@ -173,10 +173,7 @@ class ConfirmingPublisher:
     @property
     def _may_send(self) -> bool:
         return (
-            self._channel is not None
-            and self._alone is None
-            and not self._suspects
-            and self._connection.takes_messages
+            self._channel is not None and self._alone is None and not self._suspects and self._connection.takes_messages
         )
 
     def _send(self, publication: Publication) -> None:

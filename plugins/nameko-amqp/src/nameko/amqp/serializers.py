@@ -33,9 +33,10 @@ from nameko.exceptions import ConfigurationError
 from nameko.utils import import_from_path
 
 _JSON_TYPE = "application/json"
+_RAW_TYPE = "application/data"
 _PICKLE_TYPE = "application/x-python-serialize"
 # Bodies that are taken as they are, whatever is accepted: nothing is executed or built from them.
-_RAW_TYPES = frozenset(["application/data", "application/text"])
+_RAW_TYPES = frozenset([_RAW_TYPE, "application/text"])
 
 #: A content type, a content encoding, and what turns a payload into a body.
 Encoder = tuple[str, str, Callable[[Any], Any]]
@@ -177,7 +178,7 @@ class Codecs:
         :raises kombu.exceptions.ContentDisallowed: when the content type or the compression is not accepted
         :raises kombu.exceptions.DecodeError: when the body is not what it claims to be
         """
-        content_type = content_type or "application/data"
+        content_type = content_type or _RAW_TYPE
         if content_type not in self.accept and content_type not in _RAW_TYPES:
             raise ContentDisallowed(f"content type `{content_type}` is not accepted (see {ACCEPT_CONFIG_KEY})")
         if compressed:
@@ -224,7 +225,7 @@ def _is_kombus_json() -> bool:
 
 def _find_encoder(name: str) -> Encoder:
     if name == "raw":
-        return "application/data", "binary", _raw
+        return _RAW_TYPE, "binary", _raw
     codec = kombu.serialization.registry._encoders.get(name)
     if codec is None:
         raise _unknown(name)
@@ -246,6 +247,8 @@ def content_type_of(name: str) -> str:
     """
     if "/" in name:
         return name
+    if name == "raw":
+        return _RAW_TYPE
     try:
         return kombu.serialization.registry.name_to_type[name]  # type: ignore[no-any-return]
     except KeyError:

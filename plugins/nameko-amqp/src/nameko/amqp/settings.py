@@ -106,6 +106,8 @@ class AmqpSettings:
         :raises ConfigurationError: when a value cannot work, naming the key
         """
         uri = uri or config.get(AMQP_URI_CONFIG_KEY) or _default_uri()
+        if not isinstance(uri, str):
+            raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} must be a string, not {type(uri).__name__}.")
         parts = [_check_uri(each) for each in _split(uri)]
         ssl = config.get(AMQP_SSL_CONFIG_KEY) if ssl is _UNSET else ssl
         settings = cls(
@@ -162,8 +164,6 @@ def _default_uri() -> str:
 
 
 def _check_uri(uri: str) -> SplitResult:
-    if not isinstance(uri, str):
-        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} must be a string, not {type(uri).__name__}.")
     example = "expected something like `pyamqp://user:password@host:5672/vhost`"
     try:
         parts = urlsplit(uri)

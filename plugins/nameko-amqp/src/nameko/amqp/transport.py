@@ -230,8 +230,11 @@ class GreenTransport:
             return
         self.last_written_at = monotonic()
         if sent == len(data):
+            was_congested = self.congested
             self.unsent_bytes = 0
             self._flushing = False
+            if was_congested:
+                self._tell_relieved()
         else:
             self.unsent_bytes = len(data) - sent
             self._flusher = concurrency.spawn(self._flush_slowly, memoryview(data)[sent:])
@@ -359,6 +362,12 @@ class _Answers:
         if callback is not None:
             callback(method, *arguments)
         return arguments if returns_tuple else (arguments and arguments[0])
+
+    def send_method(self, *args: Any, **options: Any) -> Any:
+        """As py-amqp's, but a channel that the broker has closed says why."""
+        if self.connection is None and self.closed_by is not None:
+            raise self.closed_by
+        return super().send_method(*args, **options)  # type: ignore[misc]
 
     def _await_progress(self, remaining_s: float) -> None:
         if self.closed_by is not None:

@@ -1,0 +1,124 @@
+"""nameko 2.14's `nameko.amqp.publish`."""
+
+from __future__ import annotations
+
+import kombu
+import pytest
+from amqp.exceptions import NotFound
+
+from nameko.amqp.publish import Publisher, UndeliverableMessage, get_connection, get_producer
+
+EXCHANGE = kombu.Exchange("compat", type="direct")
+QUEUE = kombu.Queue("compat", EXCHANGE, routing_key="key")
+
+
+def fetch(uri):
+    with get_connection(uri) as connection:
+        message = QUEUE(connection.default_channel).get(no_ack=True)
+    return message
+
+
+def publish(publisher, payload, **options):
+    publisher.publish(payload, exchange="compat", routing_key="key", **options)
+
+
+@pytest.fixture(autouse=True)
+def _no_pools_left():
+    yield
+    kombu.pools.reset()
+
+
+def test_names_of_the_package():
+    import nameko.amqp
+
+    assert nameko.amqp.UndeliverableMessage is UndeliverableMessage
+    assert nameko.amqp.get_connection is get_connection
+    assert nameko.amqp.get_producer is get_producer
+    assert (UndeliverableMessage.__module__, Publisher.__module__) == ("nameko.amqp.publish", "nameko.amqp.publish")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = nameko.amqp.no_such_name
+
+
+def test_defaults_on_the_class():
+    defaults = (Publisher.use_confirms, Publisher.delivery_mode, Publisher.mandatory, Publisher.priority)
+    assert defaults == (True, 2, False, 0)
+    assert (Publisher.expiration, Publisher.serializer, Publisher.compression) == (None, "json", None)
+    assert (Publisher.retry, dict(Publisher.retry_policy)) == (True, {"max_retries": 3})
+
+
+def test_publish(broker_uri):
+    publish(Publisher(broker_uri, declare=[QUEUE]), {"a": 1})
+    message = fetch(broker_uri)
+    assert message.payload == {"a": 1}
+    assert (message.properties["delivery_mode"], message.properties["priority"]) == (2, 0)
+    assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
+
+
+def test_undeliverable(broker_uri):
+    publisher = Publisher(broker_uri, declare=[EXCHANGE], mandatory=True)
+    with pytest.raises(UndeliverableMessage):
+        publisher.publish(1, exchange="compat", routing_key="nobody")
+    publisher.publish(1, exchange="compat", routing_key="nobody", mandatory=False)
+    publish(publisher, 2, declare=[QUEUE])
+    assert fetch(broker_uri).payload == 2
+
+
+def test_mandatory_without_confirms_warns_and_loses(broker_uri):
+    publisher = Publisher(broker_uri, declare=[QUEUE], mandatory=True, use_confirms=False)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="lost silently"):
+            publisher.publish(1, exchange="compat", routing_key="nobody")
+
+
+def test_options_of_message_constructor_and_class(broker_uri):
+    class Mine(Publisher):
+        priority = 1
+        delivery_mode = 1
+        declare = (QUEUE,)
+
+    publisher = Mine(broker_uri, priority=2, headers={"a": 1, "b": 1}, expiration=60, app_id="mine")
+    publish(publisher, 1, priority=3, headers={"b": 2, "c": 2}, extra_headers={"c": 3})
+    message = fetch(broker_uri)
+    assert message.headers == {"a": 1, "b": 2, "c": 3}
+    properties = message.properties
+    assert (properties["priority"], properties["delivery_mode"], properties["expiration"]) == (3, 1, "60000")
+    assert properties["app_id"] == "mine"
+
+
+def test_compression(broker_uri):
+    publish(Publisher(broker_uri, declare=[QUEUE], compression="gzip"), "x" * 1000)
+    message = fetch(broker_uri)
+    assert message.headers["compression"] == "application/x-gzip"
+    assert message.payload == "x" * 1000
+
+
+def test_a_missing_exchange(broker_uri):
+    publisher = Publisher(broker_uri)
+    with pytest.raises(NotFound):
+        publisher.publish(1, exchange="no-such-exchange", routing_key="key")
+    publish(publisher, 2, declare=[QUEUE])
+    assert fetch(broker_uri).payload == 2
+
+
+def test_connections_are_pooled(broker_uri):
+    with get_connection(broker_uri) as first:
+        pass
+    with get_connection(broker_uri) as second, get_connection(broker_uri) as third:
+        assert third is not second
+    assert second is first
+
+
+def test_producers_are_pooled_apart_for_confirms(broker_uri):
+    with get_producer(broker_uri) as first:
+        assert first.connection.transport_options["confirm_publish"] is True
+    with get_producer(broker_uri) as second, get_producer(broker_uri, confirms=False) as third:
+        assert second is first
+        assert third.connection.transport_options["confirm_publish"] is False
+
+
+def test_a_lost_connection_is_made_again(proxy):
+    publisher = Publisher(proxy.uri, declare=[QUEUE])
+    publish(publisher, 1)
+    proxy.reset_all()
+    publish(publisher, 2)
+    assert [fetch(proxy.uri).payload for _ in range(2)] == [1, 2]

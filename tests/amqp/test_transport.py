@@ -1,0 +1,445 @@
+"""The transport: frames in any pieces, big and small, from many greenthreads; and TLS that verifies."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import ssl
+import struct
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import kombu
+import pytest
+from amqp.exceptions import FrameError, FrameSyntaxError, NotFound, PreconditionFailed, UnexpectedFrame
+
+from nameko import concurrency
+from nameko.amqp import BrokerRefused, wire
+from nameko.amqp.transport import Transport
+from nameko.exceptions import ConfigurationError
+
+FRAME_MAX = 131072
+
+
+# -- frames
+
+
+class Frames:
+    """Collects what a `FrameReader` hands on."""
+
+    def __init__(self, max_message_bytes=2**40):
+        self.methods, self.messages, self.acks = [], [], []
+        self.reader = wire.FrameReader(
+            on_method=lambda *args: self.methods.append(args),
+            on_message=lambda *args: self.messages.append(args),
+            on_ack=lambda *args: self.acks.append(args),
+            frame_max=FRAME_MAX,
+            max_message_bytes=max_message_bytes,
+        )
+
+
+def delivery(tag, body, properties=b"\x00\x00", channel=1, chunk=FRAME_MAX - 8):
+    method = b"\x00\x3c\x00\x3c" + b"\x01c" + struct.pack(">QB", tag, 1) + b"\x02ex" + b"\x02rk"
+    frames = [
+        struct.pack(">BHI", 1, channel, len(method)) + method + b"\xce",
+        struct.pack(">BHIHHQ", 2, channel, 12 + len(properties), 60, 0, len(body)) + properties + b"\xce",
+    ]
+    for start in range(0, len(body), chunk):
+        part = body[start : start + chunk]
+        frames.append(struct.pack(">BHI", 3, channel, len(part)) + part + b"\xce")
+    return b"".join(frames)
+
+
+ACK = struct.pack(">BHI", 1, 3, 13) + b"\x00\x3c\x00\x50" + struct.pack(">QB", 77, 1) + b"\xce"
+STREAM = b"".join(
+    [
+        delivery(1, b"small"),
+        wire.HEARTBEAT_FRAME,
+        delivery(2, b"x" * 300_000, chunk=100_000),
+        ACK,
+        delivery(3, b""),
+        wire.encode_method(0, (10, 61), b""),
+    ]
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frames_in_pieces_of_any_size(seed):
+    frames, rest, chance = Frames(), STREAM, random.Random(seed)
+    while rest:
+        size = chance.choice([1, 3, 7, 8, 100, 70_000])
+        frames.reader.feed(rest[:size])
+        rest = rest[size:]
+    assert [body for *_, body, _ in frames.messages] == [b"small", b"x" * 300_000, b""]
+    assert [wire.decode_delivery(method)["delivery_tag"] for _, method, *_ in frames.messages] == [1, 2, 3]
+    assert frames.acks == [(3, 77, True)]
+    assert [method for _, method, _ in frames.methods] == [(10, 61)]
+    assert frames.reader.wanted == 0
+
+
+def test_byte_by_byte():
+    frames = Frames()
+    for byte in delivery(1, b"small") + ACK:
+        frames.reader.feed(bytes([byte]))
+    assert len(frames.messages) == len(frames.acks) == 1
+
+
+def test_a_delivery_decoded():
+    frames = Frames()
+    frames.reader.feed(delivery(9, b"b"))
+    assert wire.decode_delivery(frames.messages[0][1]) == {
+        "consumer_tag": "c",
+        "delivery_tag": 9,
+        "redelivered": True,
+        "exchange": "ex",
+        "routing_key": "rk",
+    }
+
+
+def test_messages_of_several_channels_interleave():
+    first, second = delivery(1, b"a" * 50, chunk=10, channel=1), delivery(2, b"b" * 50, chunk=10, channel=2)
+    cut = len(first) - 18 * 3
+    frames = Frames()
+    frames.reader.feed(first[:cut] + second + first[cut:])
+    assert [(channel, body) for channel, *_, body, _ in frames.messages] == [(2, b"b" * 50), (1, b"a" * 50)]
+
+
+def test_bodies_over_the_limit_are_skipped():
+    frames = Frames(max_message_bytes=100)
+    frames.reader.feed(delivery(1, b"x" * 1000, chunk=90) + delivery(2, b"ok") + delivery(3, b"y" * 101))
+    assert [(body, oversize) for *_, body, oversize in frames.messages] == [(b"", True), (b"ok", False), (b"", True)]
+
+
+def test_cost_is_linear_in_the_size_of_a_message():
+    def seconds(size):
+        frames, data = Frames(), delivery(1, b"x" * size)
+        best = float("inf")
+        for _ in range(3):
+            started_at = time.perf_counter()
+            for start in range(0, len(data), 4096):
+                frames.reader.feed(data[start : start + 4096])
+            best = min(best, time.perf_counter() - started_at)
+        return best
+
+    assert seconds(8_000_000) < 8 * 6 * max(seconds(1_000_000), 0.0005)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x32\xff", UnexpectedFrame),
+        (b"\x01\x00\x00\xff\xff\xff\xff", FrameError),
+        (b"\x09\x00\x00\x00\x00\x00\x00\xce", UnexpectedFrame),
+        (b"\x03\x00\x01\x00\x00\x00\x01x\xce", UnexpectedFrame),
+        (delivery(1, b"x" * 10)[:-18] + ACK[:2] + b"\x01" + ACK[3:], UnexpectedFrame),
+        (delivery(1, b"x")[:-9] + b"\x03\x00\x01\x00\x00\x00\x02xy\xce", UnexpectedFrame),
+    ],
+)
+def test_what_is_no_amqp_is_refused(data, error):
+    with pytest.raises(error):
+        Frames().reader.feed(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, FRAME_MAX - 8, FRAME_MAX - 7, 3 * FRAME_MAX])
+def test_content_goes_out_as_it_comes_in(size):
+    body = bytes(size)
+    properties = {"content_type": "a/b", "application_headers": {"k": ["v", 1, None]}, "priority": 3, "timestamp": 5}
+    content = wire.encode_content(7, wire.OutboundMessage(body, properties), FRAME_MAX)
+    frames = Frames()
+    method = b"\x00\x3c\x00\x3c" + b"\x01c" + struct.pack(">QB", 1, 0) + b"\x00\x00"
+    frames.reader.feed(struct.pack(">BHI", 1, 7, len(method)) + method + b"\xce" + content)
+    ((channel, _, header, received, _),) = frames.messages
+    assert (channel, received) == (7, body)
+    assert wire.decode_properties(header) == properties
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"priority": 256},
+        {"priority": "high"},
+        {"delivery_mode": None, "timestamp": "yesterday"},
+        {"correlation_id": "x" * 256},
+        {"application_headers": {"k": object()}},
+        {"application_headers": {"k": 2**64}},
+        {"application_headers": {"k" * 256: 1}},
+        {"application_headers": [1]},
+    ],
+)
+def test_properties_that_amqp_does_not_know(properties):
+    with pytest.raises(FrameSyntaxError):
+        wire.encode_properties(properties)
+
+
+# -- as kombu's transport
+
+
+@pytest.fixture
+def connection(rabbitmq_uri):
+    with kombu.Connection(rabbitmq_uri, transport=Transport) as made:
+        yield made
+
+
+def test_it_is_a_transport_for_kombu(connection):
+    channel = connection.default_channel
+    queue = kombu.Queue("q", kombu.Exchange("e"), routing_key="k")(channel)
+    queue.declare()
+    connection.Producer(channel).publish({"a": 1}, exchange="e", routing_key="k", headers={"h": 1})
+    got = []
+    with kombu.Consumer(channel, [queue], callbacks=[lambda body, message: (got.append(body), message.ack())]):
+        while not got:
+            connection.drain_events(timeout=5)
+    assert got == [{"a": 1}]
+    assert queue.get() is None
+    connection.Producer(channel).publish("ü", exchange="e", routing_key="k")
+    assert queue.get(no_ack=True).payload == "ü"
+
+
+def test_nothing_to_read_in_time(connection):
+    started_at = time.monotonic()
+    with pytest.raises(TimeoutError):
+        connection.connect() and connection.drain_events(timeout=0.2)
+    assert time.monotonic() - started_at < 1
+
+
+def test_channel_errors_come_to_the_one_who_asked(connection):
+    first, second = connection.channel(), connection.channel()
+    errors = []
+
+    def ask():
+        try:
+            first.queue_declare("none", passive=True)
+        except NotFound as exc:
+            errors.append(exc)
+
+    thread = concurrency.spawn(ask)
+    assert second.queue_declare("some", durable=False, auto_delete=True).queue == "some"
+    thread.wait()
+    assert len(errors) == 1
+    with pytest.raises(NotFound):
+        first.queue_declare("x")
+    with pytest.raises(PreconditionFailed):
+        second.queue_declare("some", durable=True, auto_delete=True)
+
+
+def test_many_greenthreads_wait_for_answers_at_once(connection):
+    channels = [connection.channel() for _ in range(20)]
+
+    def declare(number):
+        return [channels[number].queue_declare(f"q-{number}-{i}", auto_delete=True).queue for i in range(10)]
+
+    threads = [concurrency.spawn(declare, number) for number in range(20)]
+    assert [thread.wait() for thread in threads] == [[f"q-{n}-{i}" for i in range(10)] for n in range(20)]
+
+
+def test_an_answer_that_does_not_come(proxy):
+    with kombu.Connection(proxy.uri, transport=Transport) as connection:
+        channel = connection.channel()
+        proxy.hold()
+        started_at = time.monotonic()
+        with pytest.raises(TimeoutError, match="did not answer in time"):
+            channel.wait((20, 11), timeout=0.2)
+        assert time.monotonic() - started_at < 1
+        connection.connection.collect()
+
+
+def test_closing_under_a_reader_ends_its_wait(connection):
+    raw = connection.connection
+    errors = []
+
+    def read():
+        try:
+            raw.drain_events()
+        except OSError as exc:
+            errors.append(exc)
+
+    thread = concurrency.spawn(read)
+    concurrency.sleep(0.05)
+    raw.collect()
+    with concurrency.Timeout(2):
+        thread.wait()
+    assert len(errors) == 1
+
+
+def test_a_full_kernel_buffer_blocks_nobody_and_loses_nothing(make_broker, proxy, eventually):
+    """40 MB are written while nobody reads; the writers go on, and the rest is held back until it can be sent."""
+    broker, outcomes = make_broker(proxy.uri), []
+    broker.declare(kombu.Queue("big", kombu.Exchange("e"), routing_key="k"))
+    transport = broker._publishing().connection.raw.transport
+    proxy.hold()
+    for _ in range(40):
+        broker.publish_nowait("x" * 1_000_000, exchange="e", routing_key="k", on_done=outcomes.append)
+        concurrency.sleep(0)
+    assert transport.congested
+    assert transport.unsent_bytes < 3_000_000
+    proxy.release()
+    eventually(lambda: outcomes == [None] * 40, timeout_s=20)
+    assert not transport.congested
+
+
+# -- TLS
+
+TLS_PROXY = """
+import asyncio, ssl, sys
+cert, key, host, port = sys.argv[1:]
+async def pump(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except (OSError, ssl.SSLError):
+        pass
+    writer.close()
+async def serve(reader, writer):
+    upstream = await asyncio.open_connection(host, int(port))
+    await asyncio.gather(pump(reader, upstream[1]), pump(upstream[0], writer))
+async def main():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """An authority, and what it signed: for `localhost`, for another host, and one that has expired."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("tls")
+    for authority in ("ca", "other-ca"):
+        openssl(
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}"),
+            *("-keyout", folder / f"{authority}.key", "-out", folder / f"{authority}.pem"),
+        )
+    for name, host, days in (
+        ("good", "localhost", "2"),
+        ("wrong-host", "example.org", "2"),
+        ("expired", "localhost", "-1"),
+    ):
+        openssl(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"),
+            *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr"),
+        )
+        openssl(
+            *("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key"),
+            *("-CAcreateserial", "-days", days, "-copy_extensions", "copy", "-out", folder / f"{name}.pem"),
+        )
+    return folder
+
+
+@pytest.fixture
+def tls_uri(certificates, rabbitmq_uri):
+    """`tls_uri(name)`: RabbitMQ behind TLS, with the certificate of that name, as `amqps://...@localhost`."""
+    parts, processes = urlsplit(rabbitmq_uri), []
+
+    def start(name):
+        process = subprocess.Popen(
+            [sys.executable, "-c", TLS_PROXY, certificates / f"{name}.pem", certificates / f"{name}.key"]
+            + [parts.hostname, str(parts.port)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        port = process.stdout.readline().strip()
+        return f"amqps://guest:guest@localhost:{port}{parts.path}"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_tls(make_broker, tls_uri, certificates, eventually):
+    broker, got = make_broker(tls_uri("good"), AMQP_SSL={"ca_certs": str(certificates / "ca.pem")}), []
+    queue = kombu.Queue("q", kombu.Exchange("e"), routing_key="k")
+    broker.subscribe(queue, lambda message: (got.append(len(message.payload)), message.ack()))
+    threads = [
+        concurrency.spawn(broker.publish, "x" * size, exchange="e", routing_key="k", mandatory=True)
+        for size in [10] * 200 + [3_000_000] * 3
+    ]
+    for thread in threads:
+        thread.wait()
+    eventually(lambda: len(got) == 203, timeout_s=20)
+    assert sorted(got) == [10] * 200 + [3_000_000] * 3
+    broker.container.stop()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "authority", "reason"),
+    [
+        ("wrong-host", "ca", "Hostname mismatch"),
+        ("good", "other-ca", "self-signed certificate|unable to get local issuer"),
+        ("good", None, "self-signed certificate|unable to get local issuer"),
+        ("expired", "ca", "certificate has expired"),
+    ],
+)
+def test_tls_that_does_not_verify_is_refused_at_once(
+    make_broker, tls_uri, certificates, certificate, authority, reason
+):
+    options = {"ca_certs": str(certificates / f"{authority}.pem")} if authority else True
+    started_at = time.monotonic()
+    with pytest.raises(BrokerRefused, match=f"its certificate does not verify: ({reason})") as raised:
+        make_broker(tls_uri(certificate), AMQP_SSL=options)
+    assert time.monotonic() - started_at < 5
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("options", [{"verify": False}, {"cert_reqs": "CERT_NONE"}])
+def test_verification_is_turned_off_in_so_many_words(make_broker, tls_uri, caplog, options):
+    make_broker(tls_uri("wrong-host"), AMQP_SSL=options).declare(kombu.Exchange("e"))
+    assert "the certificate of the broker is not verified" in caplog.text
+
+
+def test_the_host_name_alone_may_go_unverified(make_broker, tls_uri, certificates, caplog):
+    options = {"ca_certs": str(certificates / "ca.pem"), "check_hostname": False}
+    make_broker(tls_uri("wrong-host"), AMQP_SSL=options)
+    assert "the host name in the certificate of the broker is not verified" in caplog.text
+    with pytest.raises(BrokerRefused, match="does not verify"):
+        make_broker(tls_uri("expired"), AMQP_SSL=options)
+
+
+def test_another_name_may_be_expected(make_broker, tls_uri, certificates):
+    options = {"ca_certs": str(certificates / "ca.pem"), "server_hostname": "example.org"}
+    make_broker(tls_uri("wrong-host"), AMQP_SSL=options)
+
+
+def test_plain_where_tls_is_expected(make_broker):
+    listener = concurrency.listen(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            sock, _ = listener.accept()
+            sock.sendall(b"\x15\x03\x03\x00\x02\x02\x0a")  # a TLS alert: unexpected message
+            sock.close()
+
+    thread = concurrency.spawn(serve)
+    with pytest.raises(BrokerRefused, match="plain or TLS"):
+        make_broker(f"amqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}//", START_TIMEOUT=5)
+    thread.kill()
+    listener.close()
+
+
+def test_tls_where_plain_is_expected(make_broker, rabbitmq_uri):
+    with pytest.raises(BrokerRefused, match="TLS failed"):
+        make_broker(rabbitmq_uri.replace("pyamqp://", "amqps://"), START_TIMEOUT=5)
+
+
+def test_tls_options_that_cannot_work(make_broker, rabbitmq_uri):
+    uri = rabbitmq_uri.replace("pyamqp://", "amqps://")
+    with pytest.raises(ConfigurationError, match=r"cannot use ca_certs `/no/such/file`: .*No such file"):
+        make_broker(uri, AMQP_SSL={"ca_certs": "/no/such/file"})
+    with pytest.raises(ConfigurationError, match="unknown option `ca_cert`"):
+        make_broker(uri, AMQP_SSL={"ca_cert": "x"})
+    with pytest.raises(ConfigurationError, match="cert_reqs `maybe`"):
+        make_broker(uri, AMQP_SSL={"cert_reqs": "maybe"})
+    assert ssl.OPENSSL_VERSION  # the module that all of this is about
