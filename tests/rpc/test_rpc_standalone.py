@@ -448,8 +448,8 @@ def test_idle_for_longer_than_the_broker_waits(run_unpatched: Callable[[str], st
     output = run_unpatched("""
         with ClusterRpcProxy({**config, "HEARTBEAT": 1}, timeout=8) as cluster:
             print(cluster.echo.echo(1))
-            time.sleep(4)  # the broker closes the connection after about two
+            time.sleep(3)  # the broker closes the connection after about two
             print(cluster.echo.echo(2))
-            print(cluster.echo.sleep(4))  # while it waits, heartbeats are kept up
+            print(cluster.echo.sleep(3))  # while it waits, heartbeats are kept up
     """)
-    assert output.split() == ["1", "2", "4"]
+    assert output.split() == ["1", "2", "3"]
