@@ -1,0 +1,213 @@
+"""Environments with earlier versions of the framework, and processes that run under them or under ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+
+from nameko import concurrency
+from nameko.standalone.rpc import ClusterRpcProxy
+
+MODULE_DIRECTORY = Path(__file__).parent / "interop"
+RABBITMQ = "{host}:{port}".format(
+    host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
+    port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
+)
+BUILD_TIMEOUT_S = 240
+START_TIMEOUT_S = 60
+TASK_TIMEOUT_S = 45
+CALL_TIMEOUT_S = 20
+# What the old versions were written for; later ones of these they do not start with.
+OLD_REQUIREMENTS = ("importlib-metadata<5", "setuptools<70", "werkzeug<3")
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework in an environment of its own.
+
+    :param version: of nameko
+    :param bin: where its commands are
+    :param config: `"argument"`, or `"global"` where standalone proxies take none
+    """
+
+    version: str
+    bin: Path
+    config: str = "argument"
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise RuntimeError(f"{Path(command[0]).name} {command[1]}: {lines[-1]}")
+
+
+def _build(directory: Path, requirements: list[str]) -> None:
+    uv = shutil.which("uv")
+    if uv:
+        _run(uv, "venv", "--python", sys.executable, directory)
+        _run(uv, "pip", "install", "--python", directory / "bin" / "python", *requirements)
+    else:
+        _run(sys.executable, "-m", "venv", directory)
+        _run(directory / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements)
+
+
+def environment_with(version: str, cache: Path) -> Path:
+    """The commands of an environment with nameko `version`, which is built once and kept in `cache`."""
+    directory = cache / f"py{sys.version_info[0]}.{sys.version_info[1]}-nameko-{version}"
+    complete = directory / "complete"
+    if not complete.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        _build(directory, [f"nameko=={version}", *OLD_REQUIREMENTS])
+        complete.touch()
+    return directory / "bin"
+
+
+@pytest.fixture(scope="session", params=["2.14.1", "3.0.0rc11"])
+def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Framework:
+    """An earlier version, beside ours."""
+    version: str = request.param
+    cache = getattr(request.config, "cache", None)  # pytest's own, unless it is switched off
+    try:
+        directory = cache.mkdir("interop") if cache else tmp_path_factory.mktemp("interop")
+        commands = environment_with(version, directory)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as exc:
+        pytest.skip(f"no environment with nameko {version}: {exc}")
+    return Framework(version, commands, "global" if version.startswith("3") else "argument")
+
+
+@pytest.fixture(scope="session")
+def ours() -> Framework:
+    """The framework that these tests belong to."""
+    return Framework("ours", Path(sys.executable).parent)
+
+
+@dataclass
+class Network:
+    """Processes of several frameworks on one virtual host of RabbitMQ.
+
+    :param uri: the broker
+    :param directory: where their log is
+    """
+
+    uri: str
+    directory: Path
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _cluster: Any = None
+    _cluster_proxy: Any = None
+
+    def __post_init__(self) -> None:
+        self._log = self.directory / "log"
+        self._log.touch()
+        self._config = self.directory / "config.yaml"
+        self._config.write_text(json.dumps({"AMQP_URI": self.uri}))
+
+    def _environ(self, framework: Framework, name: str = "client") -> dict[str, str]:
+        ours_only = ("PYTHONPATH", "COVERAGE", "COV_", "PYTEST")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours_only)}
+        settings = {"PEER_NAME": name, "PEER_LOG": str(self._log), "PEER_CONFIG": framework.config}
+        return inherited | settings | {"PYTHONPATH": str(MODULE_DIRECTORY), "PYTHONWARNINGS": "ignore"}
+
+    def start(self, framework: Framework, service: str, name: str = "client") -> subprocess.Popen[bytes]:
+        """Run the service class `service` of the module `peers`, under the name `name` if it is a `Peer`."""
+        output = (self.directory / f"{name}-{service}-{len(self._processes)}.txt").open("wb")
+        process = subprocess.Popen(
+            [framework.bin / "nameko", "run", "--config", self._config, f"peers:{service}"],
+            cwd=self.directory,
+            env=self._environ(framework, name),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.close()
+        self._processes.append(process)
+        return process
+
+    def do(self, framework: Framework, **task: Any) -> Any:
+        """Do a task from outside of any service, under `framework`; what came out."""
+        done = subprocess.run(
+            [framework.bin / "python", "-c", "import peers; peers.main()", self.uri, json.dumps(task)],
+            cwd=self.directory,
+            env=self._environ(framework),
+            capture_output=True,
+            text=True,
+            timeout=TASK_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def ask(self, service: str, method: str, *args: Any) -> Any:
+        """Call a method of a service, from this process."""
+        if self._cluster is None:
+            self._cluster_proxy = ClusterRpcProxy({"AMQP_URI": self.uri}, timeout=CALL_TIMEOUT_S)
+            self._cluster = self._cluster_proxy.start()
+        return getattr(self._cluster[service], method)(*args)
+
+    def log(self, *starting_with: object) -> list[list[str]]:
+        """What the processes wrote: lines, split at blanks, that start with the given words."""
+        words = [str(word) for word in starting_with]
+        lines = [line.split() for line in self._log.read_text().splitlines()]
+        return [line for line in lines if line[: len(words)] == words]
+
+    def consumers(self, queue: str) -> int:
+        """How many consumers a queue has; 0 as well when there is no such queue."""
+        with kombu.Connection(self.uri) as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).consumer_count)
+            except connection.channel_errors:
+                return 0
+
+    def wait_for_consumers(self, queue: str, count: int = 1) -> None:
+        """Wait until `queue` has that many consumers."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.consumers(queue) < count:
+            self.check_alive()
+            assert time.monotonic() < deadline, f"{queue}: not {count} consumers\n{self.output()}"
+            concurrency.sleep(0.1)
+
+    def output(self) -> str:
+        """What the processes printed."""
+        return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(self.directory.glob("*.txt")))
+
+    def check_alive(self) -> None:
+        """Fail when a process has ended."""
+        assert all(process.poll() is None for process in self._processes), self.output()
+
+    def close(self) -> None:
+        """Have all processes gone."""
+        if self._cluster is not None:
+            self._cluster_proxy.stop()
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            concurrency.run_in_native_thread(process.wait)
+
+
+@pytest.fixture(scope="module")
+def make_network(_vhosts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Network]]:
+    """`make_network()`: a virtual host of its own."""
+    networks: list[tuple[str, Network]] = []
+
+    def make() -> Network:
+        vhost = f"nameko_test_{uuid.uuid4().hex[:10]}"
+        _vhosts.create(vhost)
+        network = Network(f"pyamqp://guest:guest@{RABBITMQ}/{vhost}", tmp_path_factory.mktemp("network"))
+        networks.append((vhost, network))
+        return network
+
+    yield make
+    for vhost, network in networks:
+        network.close()
+        _vhosts.delete(vhost)
