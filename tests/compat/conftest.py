@@ -25,7 +25,7 @@ RABBITMQ = "{host}:{port}".format(
     host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
     port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
 )
-BUILD_TIMEOUT_S = 240
+BUILD_TIMEOUT_S = 120
 START_TIMEOUT_S = 60
 TASK_TIMEOUT_S = 45
 CALL_TIMEOUT_S = 20
