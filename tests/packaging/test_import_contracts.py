@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from importlinter import api
 
 # Without the site module, so that the editable installation of the real sources is not on the path.
 LINT = """
@@ -64,3 +65,13 @@ def test_contract_notices_a_violation(sources: Path, repository: Path, contract:
 
     assert completed.returncode == 1, completed.stdout + completed.stderr
     assert f"{contract} BROKEN" in completed.stdout
+
+
+def test_contract_of_the_core_names_all_of_it(repository: Path) -> None:
+    configuration = api.read_configuration(str(repository / "pyproject.toml"))
+    contracts = {contract["id"]: contract for contract in configuration["contracts_options"]}
+    directory = repository / "core/src/nameko"
+    modules = {path for path in directory.iterdir() if path.name not in ("py.typed", "testing", "__pycache__")}
+    modules |= set((directory / "testing").glob("*.py"))
+    names = {".".join(path.relative_to(directory.parent).with_suffix("").parts) for path in modules}
+    assert set(contracts["core-is-small"]["source_modules"]) == names

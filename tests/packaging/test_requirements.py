@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from packaging.utils import canonicalize_name
 WITH_CODE = ["nameko-core", "nameko-amqp", "nameko-events", "nameko-http", "nameko-rpc", "nameko-timer"]
 #: Used where they happen to be installed, each by a part that says so when they are not.
 OPTIONAL = {"bpython", "ipython", "pytest", "requests", "websocket-client"}
+
+#: Names that nameko 2.14 had in a module of the core, and that come from where they belong now when they are asked for.
+DELEGATED = {"nameko/testing/utils.py imports nameko.testing.rabbit of nameko-amqp"}
 
 
 class _Imports(ast.NodeVisitor):
@@ -37,16 +41,23 @@ class _Imports(ast.NodeVisitor):
         self.found.update(f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@lru_cache
+def installed_packages() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 def imports_of(path: Path) -> set[str]:
     collector = _Imports()
     collector.visit(ast.parse(path.read_text()))
-    return {name for name in collector.found if name.partition(".")[0] not in sys.stdlib_module_names}
+    # The bare namespace belongs to nobody.
+    return {name for name in collector.found - {"nameko"} if name.partition(".")[0] not in sys.stdlib_module_names}
 
 
 def provider_of(module: str, our_files: Mapping[str, str]) -> str:
     """The distribution that `module` (or the object in a module) comes from."""
     if module.partition(".")[0] != "nameko":
-        return canonicalize_name(packages_distributions()[module.partition(".")[0]][0])
+        package = module.partition(".")[0]
+        return canonicalize_name(installed_packages().get(package, [package])[0])
     for path in candidates(module.replace(".", "/")):
         if path in our_files:
             return our_files[path]
@@ -70,7 +81,7 @@ def test_everything_imported_is_required(wheelhouse: Any, repository: Path, name
         for module in imports_of(path)
         if (provider := provider_of(module, our_files)) not in allowed
     }
-    assert undeclared == set()
+    assert undeclared - DELEGATED == set()
 
 
 @pytest.mark.parametrize("name", WITH_CODE)
