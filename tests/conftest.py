@@ -23,6 +23,7 @@ RABBITMQ_HOST = os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1")
 RABBITMQ_PORT = int(os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"))
 MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", f"http://guest:guest@{RABBITMQ_HOST}:15672")
 
+
 def management(method: str, path: str, body: object | None = None) -> object:
     """Call RabbitMQ's management API; the decoded answer."""
     base, _, host = MANAGEMENT_URL.partition("//")[2].rpartition("@")
