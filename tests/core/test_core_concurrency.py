@@ -1,0 +1,339 @@
+"""Greenthreads: running several at once, joining them, and what they do when they fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from nameko import concurrency
+from nameko.concurrency import (
+    Event,
+    GreenletExit,
+    GreenPool,
+    SpawningProxy,
+    SpawningSet,
+    Timeout,
+    WorkerPool,
+    call_without_leaks,
+    cancel_after,
+    fail_fast_imap,
+    join_all,
+    run_in_native_thread,
+    schedule,
+    sleep,
+    spawn_task,
+    wait_all,
+    wait_readable,
+    wait_writable,
+)
+
+
+class Boom(Exception):
+    pass
+
+
+def fail(exc: BaseException | None = None) -> None:
+    raise exc or Boom("no")
+
+
+class Item:
+    def __init__(self, result: Any = None, exc: BaseException | None = None, after: Any = None) -> None:
+        self.result, self.exc, self.after = result, exc, after
+        self.killed = False
+
+    def method(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if self.after is not None:
+                self.after.wait()
+        except GreenletExit:
+            self.killed = True
+            raise
+        if self.exc is not None:
+            raise self.exc
+        return self.result, args, kwargs
+
+
+# -- tasks
+
+
+def test_a_task_has_a_result():
+    assert spawn_task(lambda *args, **kwargs: (args, kwargs), 1, a=2).wait() == ((1,), {"a": 2})
+
+
+@pytest.mark.parametrize("exc", [Boom("no"), SystemExit(3), KeyboardInterrupt("no"), Timeout()])
+def test_the_exception_of_a_task_goes_to_who_waits_and_nobody_else(capsys, exc):
+    seen = []
+    task = spawn_task(fail, exc)
+    task.link(seen.append)
+    with pytest.raises(type(exc)):
+        task.wait()
+    sleep(0)
+    assert seen == [task]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_task_can_be_killed_before_and_while_it_runs():
+    started = []
+    before, during = spawn_task(started.append, 1), spawn_task(Event().wait)
+    before.kill()
+    sleep(0)
+    during.kill()
+    for task in (before, during):
+        with pytest.raises(GreenletExit):
+            task.wait()
+    assert started == []
+
+
+def test_join_all_waits_for_all():
+    tasks = [spawn_task(sleep, seconds) for seconds in (0, 0.02, 0.01)]
+    join_all(tasks)
+    assert all(task.dead for task in tasks)
+    join_all(tasks)
+    join_all([])
+
+
+def test_join_all_raises_the_first_exception_and_kills_the_rest():
+    lasting = spawn_task(Event().wait)
+    with pytest.raises(Boom):
+        join_all([lasting, spawn_task(fail), spawn_task(sleep, 0)])
+    with pytest.raises(GreenletExit):
+        lasting.wait()
+
+
+def test_join_all_kills_the_rest_when_it_is_interrupted():
+    lasting = spawn_task(Event().wait)
+    with pytest.raises(Timeout), Timeout(0.01):
+        join_all([lasting])
+    assert lasting.dead
+
+
+def test_wait_all_takes_no_notice_of_exceptions_and_gives_up_in_time():
+    lasting = spawn_task(Event().wait)
+    assert wait_all([spawn_task(fail), spawn_task(sleep, 0)]) == []
+    started_at = time.monotonic()
+    assert wait_all([spawn_task(fail), lasting], timeout_s=0.05) == [lasting]
+    assert 0.05 <= time.monotonic() - started_at < 2
+    assert wait_all([lasting], timeout_s=0) == [lasting]
+    lasting.kill()
+    assert wait_all([lasting]) == []
+
+
+# -- several calls at once
+
+
+def test_a_spawning_proxy_calls_every_item_at_once():
+    go = Event()
+    waiting = Item("first", after=go)
+    items = [waiting, Item("second")]
+    concurrency.spawn_after(0.01, go.send, None)
+    assert SpawningProxy(items).method(1, a=2) == [("first", (1,), {"a": 2}), ("second", (1,), {"a": 2})]
+    assert SpawningProxy([]).method() == []
+    with pytest.raises(AttributeError):
+        SpawningProxy(items).__missing__  # noqa: B018
+
+
+def test_a_spawning_proxy_waits_for_all_before_it_raises():
+    go = Event()
+    slow = Item("slow", after=go)
+    concurrency.spawn_after(0.01, go.send, None)
+    with pytest.raises(Boom):
+        SpawningProxy([Item(exc=Boom("no")), slow]).method()
+    assert not slow.killed
+    assert go.ready()
+
+
+def test_a_spawning_proxy_can_abort_on_the_first_error():
+    lasting = Item(after=Event())
+    with pytest.raises(Boom):
+        SpawningProxy([lasting, Item(exc=Boom("no"))], abort_on_error=True).method()
+    assert lasting.killed
+
+
+def test_a_spawning_set():
+    assert sorted(each[0] for each in SpawningSet([Item(1), Item(2)]).all.method()) == [1, 2]
+
+
+def test_fail_fast_imap():
+    assert fail_fast_imap(GreenPool(2), lambda number: number * 2, [1, 2, 3]) == [2, 4, 6]
+    lasting = Item(after=Event())
+    with pytest.raises(Boom):
+        fail_fast_imap(WorkerPool(2), lambda item: item.method(), [lasting, Item(exc=Boom("no"))])
+    assert lasting.killed
+
+
+# -- the worker pool
+
+
+def test_a_worker_pool_counts():
+    pool = WorkerPool(2)
+    go = Event()
+    assert pool.free() == 2
+    pool.spawn(go.wait)
+    pool.spawn(go.wait)
+    assert (pool.running(), pool.free(), pool.waiting()) == (2, 0, 0)
+    third = spawn_task(pool.spawn, fail)
+    sleep(0)
+    assert pool.waiting() == 1
+    go.send(None)
+    third.wait()
+    pool.waitall()
+    assert (pool.running(), pool.free()) == (0, 2)
+    pool.waitall()
+
+
+def test_a_worker_pool_keeps_its_size_whatever_happens_to_its_threads():
+    pool = WorkerPool(1)
+    for _ in range(5):
+        pool.spawn(fail)
+        pool.spawn(Event().wait).kill()  # before it starts
+        thread = pool.spawn(Event().wait)
+        sleep(0)
+        thread.kill()
+    pool.waitall()
+    assert (pool.running(), pool.free()) == (0, 1)
+
+
+def test_one_who_is_killed_while_waiting_for_a_worker_pool_leaves_no_trace():
+    pool = WorkerPool(1)
+    go, ran = Event(), []
+    pool.spawn(go.wait)
+    waiting = [spawn_task(pool.spawn, ran.append, number) for number in range(3)]
+    sleep(0)
+    waiting[0].kill()
+    go.send(None)
+    join_all(waiting[1:])
+    pool.waitall()
+    assert ran == [1, 2]
+    assert (pool.free(), pool.waiting()) == (1, 0)
+
+
+def test_waitall_in_a_thread_of_the_pool_waits_for_the_others():
+    pool = WorkerPool(2)
+    other = pool.spawn(sleep, 0.01)
+    seen = []
+    pool.spawn(lambda: (pool.waitall(), seen.append(other.dead)))
+    with Timeout(5):
+        pool.waitall()
+    assert seen == [True]
+
+
+# -- timeouts
+
+
+def test_a_timeout_left_behind_is_dropped_while_the_thread_goes_on(caplog, eventually):
+    def worker() -> str:
+        call_without_leaks(Timeout, (0.01,), {})
+        sleep(0.03)
+        return "done"
+
+    assert WorkerPool(1).spawn(worker).wait() == "done"
+    eventually(lambda: "a worker had left a timeout running (<Timeout" in caplog.text)
+
+
+def test_a_timeout_left_behind_is_dropped_when_the_thread_has_ended(caplog, capsys, eventually):
+    WorkerPool(1).spawn(call_without_leaks, Timeout, (0.01,), {}).wait()
+    eventually(lambda: "had left a timeout running" in caplog.text)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_timeout_of_the_thread_itself_strikes():
+    def worker() -> None:
+        with Timeout(0.01):
+            call_without_leaks(sleep, (5,), {})
+
+    with pytest.raises(Timeout):
+        WorkerPool(1).spawn(worker).wait()
+
+
+def test_a_timeout_strikes_the_foreign_code_that_made_it_also_one_call_deeper():
+    def foreign() -> None:
+        with Timeout(0.01):
+            call_without_leaks(sleep, (5,), {})
+
+    with pytest.raises(Timeout):
+        WorkerPool(1).spawn(call_without_leaks, foreign, (), {}).wait()
+
+
+def test_outside_of_a_worker_thread_foreign_code_is_simply_called():
+    assert call_without_leaks(max, (1, 2), {}) == 2
+    with pytest.raises(Boom):
+        call_without_leaks(fail, (), {})
+
+
+def test_cancel_after():
+    with pytest.raises(Boom, match="late"), cancel_after(0.01, Boom("late")):
+        sleep(5)
+    with cancel_after(0.01, Boom("late")):
+        pass
+    with cancel_after(None, Boom("late")):
+        sleep(0.02)
+    sleep(0.02)
+
+
+# -- the rest
+
+
+def test_schedule():
+    seen = []
+    schedule(0.01, seen.append, "late")
+    schedule(0.01, seen.append, "cancelled").cancel()
+    sleep(0.03)
+    assert seen == ["late"]
+
+
+def test_waiting_for_a_socket():
+    ours, theirs = concurrency.socket.socketpair()
+    with ours, theirs:
+        wait_writable(ours, 1)
+        with pytest.raises(Timeout):
+            wait_readable(ours, 0.01)
+        theirs.sendall(b"x")
+        wait_readable(ours, 1)
+        assert ours.recv(10) == b"x"
+
+
+def test_blocking_code_runs_in_a_native_thread_while_greenthreads_go_on():
+    ticks = []
+    ticking = spawn_task(lambda: [(sleep(0.01), ticks.append(1)) for _ in range(100)])
+    assert run_in_native_thread(_sleep_natively, 0.1) == "slept"
+    assert len(ticks) >= 2
+    ticking.kill()
+    with pytest.raises(Boom):
+        run_in_native_thread(fail)
+
+
+def _sleep_natively(seconds: float) -> str:
+    concurrency.original("time").sleep(seconds)
+    return "slept"
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_monkey_patching_is_asked_for(patched):
+    script = (
+        "from nameko.concurrency import is_monkey_patched, monkey_patch\n"
+        "assert not is_monkey_patched()\n"
+        f"if {patched}: monkey_patch()\n"
+        "print(is_monkey_patched())\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == (f"{patched}\n", "")
+
+
+def test_blocking_can_be_detected():
+    script = (
+        "import time\n"
+        "from nameko import concurrency\n"
+        "concurrency.detect_blocking()\n"
+        "def block():\n"
+        "    deadline = time.monotonic() + 3\n"
+        "    while time.monotonic() < deadline: pass\n"
+        "task = concurrency.spawn_task(block)\n"
+        "try: task.wait()\n"
+        "except RuntimeError as exc: print(exc)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert "Blocking detector" in done.stdout
