@@ -26,6 +26,11 @@ class Config(UserDict[str, Any]):
         """Itself: what `from nameko.config import config` finds, since this object stands in for its module."""
         return self
 
+    def __repr__(self) -> str:
+        from nameko.masking import mask_config  # only for whoever looks: a shell, a traceback, a log
+
+        return f"<Config {mask_config(self.data)}>"
+
     def setup(self, values: Mapping[str, Any]) -> None:
         """Replace everything by `values`."""
         self.data = dict(values)

@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from nameko.cli._masking import mask_text
+from nameko.masking import mask_text
 from nameko.exceptions import CommandError, ConfigurationError, PluginError, TemporaryFailure
 
 STATUS_FAILED = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,9 @@ def selected_config(ctx: click.Context) -> dict[str, Any]:
 class ConfiguredCommand(click.Command):
     """A command that reads the configuration into `nameko.config` before it is called.
 
-    :param hosts_services: whether it runs code of services: the standard library is monkey patched before anything
-        else happens, plugins may add options, and a plugin that is broken stops it
+    :param hosts_services: whether it runs code of services: plugins may add options, a plugin that is broken stops it,
+        and the standard library is monkey patched before anything else happens
+    :param patches: whether it is, given the arguments
     :param logs: whether to configure logging as the configuration says
     :param checks: whether to check the configuration against the keys that plugins declare, which imports plugins
     :param default_config: a file to read when `--config` is not given; it need not exist
@@ -67,6 +68,7 @@ class ConfiguredCommand(click.Command):
         self,
         *args: Any,
         hosts_services: bool = False,
+        patches: Callable[[Sequence[str]], bool] = lambda args: True,
         logs: bool = False,
         checks: bool = True,
         default_config: str | None = None,
@@ -74,6 +76,7 @@ class ConfiguredCommand(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._hosts_services = hosts_services
+        self._patches = patches
         self._logs = logs
         self._checks = checks
         self._default_config = default_config
@@ -81,7 +84,7 @@ class ConfiguredCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, those of plugins too: which ones are in use, `-c`, `-d` and `-p` say."""
-        if self._hosts_services:
+        if self._hosts_services and self._patches(args):
             _monkey_patch()
         add_working_directory()
         wants_help = any(name in args for name in self.get_help_option_names(ctx))

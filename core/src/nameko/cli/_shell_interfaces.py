@@ -97,7 +97,7 @@ def _enable_completion(names: dict[str, Any]) -> None:
     readline.parse_and_bind("tab: complete")
 
 
-# -- IPython and bpython: they read with `select`, which is green, so that all can run in the main thread
+# -- IPython reads with `select`, which is green, so that all can run in the main thread
 
 
 def run_ipython(session: Session) -> int:
@@ -106,22 +106,34 @@ def run_ipython(session: Session) -> int:
         import IPython
     except ImportError as exc:
         raise CommandError("IPython is not installed: pip install ipython") from exc
-    with session.opened() as names, _interrupts_to_this_greenthread():
+    with session.opened() as names, _green_input(), _interrupts_to_this_greenthread():
         print(session.banner)
         IPython.start_ipython(argv=[], user_ns=names, display_banner=False)
     return 0
 
 
 def run_bpython(session: Session) -> int:
-    """bpython."""
+    """bpython. It has greenlets of its own, which greenthreads would throw out of step: the process is not patched."""
     try:
         import bpython
     except ImportError as exc:
         raise CommandError("bpython is not installed: pip install bpython") from exc
-    with session.opened() as names, _interrupts_to_this_greenthread():
+    with session.opened() as names:
         _run_startup_file(lambda code_: exec(code_, names))
         bpython.embed(locals_=names, banner=session.banner)
     return 0
+
+
+@contextmanager
+def _green_input() -> Iterator[None]:
+    # eventlet's `select` takes the file descriptor 0 for "none" and never wakes for it. Another one does.
+    with os.fdopen(os.dup(sys.stdin.fileno()), encoding=sys.stdin.encoding) as stdin:
+        previous = sys.stdin, sys.__stdin__
+        sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+        try:
+            yield
+        finally:
+            sys.stdin, sys.__stdin__ = previous  # type: ignore[misc]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -23,7 +24,17 @@ def run(**options: Any) -> int:
     return implementation.main(**options)
 
 
-@click.command(cls=ConfiguredCommand, hosts_services=True, short_help="Open a Python shell that talks to services.")
+def _patches_shell(args: Sequence[str]) -> bool:
+    # bpython and greenthreads do not get along; what it needs of nameko works without them.
+    return not any(argument.endswith("bpython") for argument in args)
+
+
+@click.command(
+    cls=ConfiguredCommand,
+    hosts_services=True,
+    patches=_patches_shell,
+    short_help="Open a Python shell that talks to services.",
+)
 @click.option("--interface", type=click.Choice(["bpython", "ipython", "plain"]), help="The kind of shell.")
 @click.option(
     "--run",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from nameko.cli._masking import mask_text
+from nameko.masking import mask_text
 from nameko.cli._services import import_services
 from nameko.cli._shell_interfaces import INTERFACES, run_script
 from nameko.config import config as global_config
@@ -21,18 +21,20 @@ from nameko.runners import ServiceRunner
 def main(interface: str | None, services: Sequence[str]) -> int:
     """Open a shell with the process-wide configuration.
 
-    :param interface: `ipython`, `bpython` or `plain`; the first of them that is installed when None
+    :param interface: `ipython`, `bpython` or `plain`; when None, IPython if it is installed
     :param services: what to host in this process: `module` or `module:Class`
     :returns: the exit status
-    :raises CommandError: when the interface is not installed, or a service cannot be found
+    :raises CommandError: when the interface is not installed or cannot host services, or a service cannot be found
     """
+    if services and interface == "bpython":
+        raise CommandError("bpython cannot host services: use --interface ipython or plain with --run")
     if not services:
         # A shell alone on an in-process broker would have nobody to talk to.
         global_config.setdefault(AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI)
     session = Session(global_config, services)
     if not sys.stdin.isatty():
         return run_script(session)
-    return INTERFACES[interface or _installed_interface()](session)
+    return INTERFACES[interface or ("ipython" if importlib.util.find_spec("IPython") else "plain")](session)
 
 
 class Session:
@@ -99,8 +101,3 @@ class Namespace:
     def __repr__(self) -> str:
         names = ", ".join(f"n.{name}" for name in sorted((*vars(self), "disconnect")) if not name.startswith("_"))
         return f"<{names}>"
-
-
-def _installed_interface() -> str:
-    modules = {"ipython": "IPython", "bpython": "bpython"}
-    return next((name for name, module in modules.items() if importlib.util.find_spec(module)), "plain")

@@ -7,7 +7,7 @@ import json
 import click
 import yaml
 
-from nameko.cli._masking import MASK, mask_config
+from nameko.masking import MASK, mask_config
 from nameko.config import config
 from nameko.config_keys import declared_keys
 from nameko.plugins import ConfigKey, PluginManager
