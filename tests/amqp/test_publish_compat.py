@@ -14,8 +14,7 @@ QUEUE = kombu.Queue("compat", EXCHANGE, routing_key="key")
 
 def fetch(uri):
     with get_connection(uri) as connection:
-        message = QUEUE(connection.default_channel).get(no_ack=True)
-    return message
+        return QUEUE(connection.default_channel).get(no_ack=True)
 
 
 def publish(publisher, payload, **options):
@@ -65,7 +64,7 @@ def test_undeliverable(broker_uri):
 
 def test_mandatory_without_confirms_warns_and_loses(broker_uri):
     publisher = Publisher(broker_uri, declare=[QUEUE], mandatory=True, use_confirms=False)
-    for _ in range(2):
+    for _ in range(20):
         with pytest.warns(UserWarning, match="lost silently"):
             publisher.publish(1, exchange="compat", routing_key="nobody")
 

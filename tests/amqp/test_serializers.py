@@ -205,7 +205,7 @@ def test_compression_is_accepted_when_enabled_and_bounded(name, content_type, co
     bomb = compress(b"x" * 50_000_000)
     with pytest.raises(DecodeError, match="does not decompress into 100000 bytes or less"):
         made.decode(bomb, "application/json", "utf-8", name)
-    with pytest.raises(DecodeError, match="cannot decompress|does not decompress"):
+    with pytest.raises(DecodeError, match=r"cannot decompress|does not decompress"):
         made.decode(body[:-9], "application/json", "utf-8", name)
     with pytest.raises(DecodeError, match="cannot decompress"):
         made.decode(b"garbage", "application/json", "utf-8", name)

@@ -343,8 +343,11 @@ def tls_uri(certificates, rabbitmq_uri):
 
     def start(name):
         process = subprocess.Popen(
-            [sys.executable, "-c", TLS_PROXY, certificates / f"{name}.pem", certificates / f"{name}.key"]
-            + [parts.hostname, str(parts.port)],
+            [
+                *(sys.executable, "-c", TLS_PROXY),
+                *(certificates / f"{name}.pem", certificates / f"{name}.key"),
+                *(parts.hostname, str(parts.port)),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

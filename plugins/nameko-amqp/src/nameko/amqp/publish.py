@@ -136,7 +136,11 @@ class Publisher:
                 stacklevel=2,
             )
         with get_producer(self.amqp_uri, use_confirms, self.ssl, self.login_method, transport_options) as producer:
-            _publish(producer, payload, options)
+            if use_confirms:
+                _publish_confirmed(producer, payload, options)
+            else:
+                producer.channel.events["basic_return"].add(_ignore_return)
+                producer.publish(payload, **options)
 
     def _options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -158,7 +162,12 @@ class Publisher:
         return options
 
 
-def _publish(producer: kombu.Producer, payload: Any, options: dict[str, Any]) -> None:
+def _ignore_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+    # Without confirms a return comes when nobody waits for it: py-amqp would raise it at whoever uses the channel next.
+    pass
+
+
+def _publish_confirmed(producer: kombu.Producer, payload: Any, options: dict[str, Any]) -> None:
     returned: list[UndeliverableMessage] = []
 
     def on_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
