@@ -25,7 +25,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[BaseException])
@@ -70,8 +70,9 @@ class TemporaryFailure(Exception):
     """Something outside the process is not there right now; starting again later can help.
 
     An extension raises a subclass out of `setup` or `start` when, say, its broker cannot be reached within the time
-    allowed. `nameko run` then prints the message as one line and exits with status 75 (EX_TEMPFAIL of sysexits.h), which
-    tells a supervisor to try again. The message names what could not be reached, without its password, and the cause.
+    allowed. `nameko run` then prints the message as one line and exits with status 75 (EX_TEMPFAIL of sysexits.h),
+    which tells a supervisor to try again. The message names what could not be reached, without its password, and the
+    cause.
     """
 
 
@@ -164,27 +165,49 @@ class UnserializableValueError(Exception):
 def safe_for_serialization(value: Any) -> Any:
     """`value` in terms that every serializer knows: strings, lists and dicts of strings.
 
-    Mappings are converted key by key, other iterables (bytes too) become lists, everything else its `str`.
+    Mappings are converted key by key, other iterables (bytes too) become lists, everything else its `str`, and so does
+    what contains itself. `"..."` stands for what is nested very deeply and for the rest of very many items.
     """
-    return _safe(value, _MAX_DEPTH)
+    return _SafeCopy().of(value)
 
 
-# The wire's own rule has no limit; an exception whose argument contains itself must still reach the caller.
-_MAX_DEPTH = 50
+class _SafeCopy:
+    # The wire's own rule has no limits, but an exception whose argument contains itself, or never ends, must reach the
+    # caller nevertheless.
+    MAX_DEPTH = 50
+    MAX_ITEMS = 10_000
 
+    def __init__(self) -> None:
+        self._inside: list[int] = []  # the ids of the containers around the value at hand
+        self._items_left = self.MAX_ITEMS
 
-def _safe(value: Any, depth: int) -> Any:
-    if isinstance(value, str):
-        return value
-    if depth > 0:
-        if isinstance(value, Mapping):
-            return {_safe(key, 0): _safe(item, depth - 1) for key, item in value.items()}
-        if isinstance(value, Iterable):
-            try:
-                return [_safe(item, depth - 1) for item in value]
-            except Exception:
-                return _safe_str(value)
-    return _safe_str(value)
+    def of(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, Iterable) or id(value) in self._inside:
+            return _safe_str(value)
+        if len(self._inside) == self.MAX_DEPTH:
+            return "..."
+        self._inside.append(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return {self._key(key): self.of(item) for key, item in self._counted(value.items())}
+            items = [self.of(item) for item in self._counted(value)]
+            return items if self._items_left else [*items, "..."]
+        except Exception:  # of the iteration
+            return _safe_str(value)
+        finally:
+            self._inside.pop()
+
+    def _key(self, key: Any) -> str:
+        return key if isinstance(key, str) else _safe_str(key)
+
+    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            if not self._items_left:
+                return
+            self._items_left -= 1
+            yield item
 
 
 def _safe_str(value: Any) -> str:
