@@ -181,6 +181,7 @@ INVALID: dict[str, bytes] = {
     "length in the trailers": chunks(b"0\r\nContent-Length: 5\r\n\r\n"),
     "encoding in the trailers": chunks(b"0\r\nTransfer-Encoding: gzip\r\n\r\n"),
     "host in the trailers": chunks(b"0\r\nhOst: other\r\n\r\n"),
+    "end of the connection in the trailers": chunks(b"0\r\nConnection: close\r\n\r\n"),
     "trailer that is folded": chunks(b"0\r\nX: a\r\n b\r\n\r\n"),
     "trailer with a line feed": chunks(b"0\r\nX: a\nY: b\r\n\r\n"),
     "trailer with a nul": chunks(b"0\r\nX: \x00\r\n\r\n"),

@@ -22,8 +22,10 @@ _MAX_DROPPED_BYTES = 64 * 1024
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
-# RFC 9110 section 6.5.1: what says whose request this is, or where it ends, comes too late there.
-_FORBIDDEN_TRAILER = re.compile(rb"(?:host|content-length|transfer-encoding|authorization|cookie):", re.IGNORECASE)
+# RFC 9110 section 6.5.1: what says whose request this is, where it ends or what follows it, comes too late there.
+_FORBIDDEN_TRAILER = re.compile(
+    rb"(?:host|content-length|transfer-encoding|connection|upgrade|expect|authorization|cookie):", re.IGNORECASE
+)
 
 
 class Reader:
