@@ -1,0 +1,266 @@
+"""The synchronous AMQP client: confirms, deadlines, losses, threads."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import amqp
+import kombu
+import pytest
+from kombu.exceptions import EncodeError
+
+from nameko import concurrency
+from nameko.amqp import AmqpSettings, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp.blocking import BlockingClient, BlockingPublisher, ConnectionLost, Deadline
+from nameko.amqp.serializers import Codecs
+
+QUEUE = kombu.Queue("blocking", durable=False, auto_delete=True)
+
+
+@pytest.fixture
+def settings(broker_uri: str) -> AmqpSettings:
+    return AmqpSettings.from_config({"AMQP_URI": broker_uri})
+
+
+@pytest.fixture
+def client(settings: AmqpSettings) -> Iterator[BlockingClient]:
+    client = BlockingClient(settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def publisher(settings: AmqpSettings) -> Iterator[BlockingPublisher]:
+    publisher = BlockingPublisher(settings)
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+def received(client: BlockingClient) -> list[Any]:
+    """What arrives in `QUEUE`, which `client` consumes."""
+    messages: list[Any] = []
+
+    def take(message: Any) -> None:
+        messages.append(message)
+        message.ack()
+
+    deadline = Deadline(5)
+    assert client.open(deadline)
+    client.consume(QUEUE, take, deadline)
+    return messages
+
+
+# -- deadlines
+
+
+def test_deadline() -> None:
+    never = Deadline(None)
+    assert not never.passed
+    assert never.remaining_s() is None
+    soon = Deadline(0.05)
+    assert 0 < (soon.remaining_s() or 0) <= 0.05
+    assert never.or_after(None) is never
+    assert soon.or_after(10) is soon
+    assert (never.or_after(0.01).remaining_s() or 0) <= 0.01
+    concurrency.sleep(0.06)
+    assert soon.passed
+    assert soon.remaining_s() == 0
+
+
+# -- one client
+
+
+def test_send_wait_and_consume(client: BlockingClient, received: list[Any]) -> None:
+    deadline = Deadline(5)
+    assert not client.open(deadline)
+    assert client.connected
+    publication = client.send(
+        {"ä": 1},
+        exchange="",
+        routing_key="blocking",
+        deadline=deadline,
+        mandatory=True,
+        correlation_id="1",
+        headers={"a": "b"},
+        expiration_s=2,
+        reply_to="me",
+    )
+    client.wait(lambda: publication.done and received, deadline)
+    publication.result()
+    (message,) = received
+    assert message.payload == {"ä": 1}
+    assert message.headers == {"a": "b"}
+    properties = {key: message.properties[key] for key in ("correlation_id", "reply_to", "expiration", "delivery_mode")}
+    assert properties == {"correlation_id": "1", "reply_to": "me", "expiration": "2000", "delivery_mode": 2}
+
+
+def test_unroutable_ones_among_others_are_told_apart(client: BlockingClient, received: list[Any]) -> None:
+    deadline = Deadline(10)
+    publications = [
+        client.send(
+            number,
+            exchange="",
+            routing_key="blocking" if number % 3 else "nowhere",
+            deadline=deadline,
+            mandatory=True,
+            correlation_id=str(number),
+        )
+        for number in range(60)
+    ]
+    client.wait(lambda: all(each.done for each in publications) and len(received) == 40, deadline)
+    failed = [number for number, each in enumerate(publications) if isinstance(each.error, UndeliverableMessage)]
+    assert failed == list(range(0, 60, 3))
+
+
+def test_wait_ends_at_its_deadline_although_messages_arrive(client: BlockingClient, received: list[Any]) -> None:
+    client.send(0, exchange="", routing_key="blocking", deadline=Deadline(5))
+
+    def never() -> bool:
+        # A new message for each that arrives: there is always something to read.
+        client._channel.basic_publish(amqp.Message("1"), routing_key="blocking")
+        return False
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        client.wait(never, Deadline(0.5))
+    assert 0.4 < time.monotonic() - started < 1
+    assert len(received) > 5
+
+
+def test_unserializable_payload_sends_nothing(client: BlockingClient, received: list[Any]) -> None:
+    with pytest.raises(EncodeError):
+        client.send(object(), exchange="", routing_key="blocking", deadline=Deadline(5))
+    assert client.connected
+
+
+def test_closed_client_fails_what_is_not_confirmed_and_opens_again(client: BlockingClient, received: list[Any]) -> None:
+    publication = client.send(1, exchange="", routing_key="blocking", deadline=Deadline(5))
+    client.close()
+    client.close()
+    assert not client.connected
+    with pytest.raises(ConnectionLost, match="was closed before the broker confirmed"):
+        publication.result()
+    assert client.open(Deadline(5))
+
+
+@pytest.mark.rabbitmq
+def test_second_broker_of_a_list_is_tried(rabbitmq_uri: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    uris = f"pyamqp://guest:guest@127.0.0.1:{port}/;{rabbitmq_uri}"
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris}))
+    assert client.open(Deadline(5))
+    client.close()
+
+
+@pytest.mark.rabbitmq
+def test_wrong_password(rabbitmq_uri: str) -> None:
+    settings = AmqpSettings.from_config({"AMQP_URI": rabbitmq_uri.replace("guest:guest", "guest:wrong")})
+    with pytest.raises(amqp.AccessRefused):
+        BlockingClient(settings).open(Deadline(5))
+
+
+def garbage_server(data: bytes) -> tuple[str, Any]:
+    """A server that answers whoever connects with `data`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        connection.recv(8)
+        connection.sendall(data)
+        concurrency.sleep(5)
+
+    concurrency.spawn(serve)
+    return f"pyamqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/", listener
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10,
+        struct.pack(">BHI", 1, 0, 2**31) + b"x" * 100,
+        struct.pack(">BHI", 1, 0, 4) + b"abcd\x00",
+        b"",
+    ],
+)
+def test_peer_that_does_not_speak_amqp(data: bytes) -> None:
+    uri, listener = garbage_server(data)
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": uri}))
+    started = time.monotonic()
+    with pytest.raises((OSError, amqp.AMQPError)):
+        client.open(Deadline(0.5))
+    assert time.monotonic() - started < 2
+    assert not client.connected
+    listener.close()
+
+
+# -- the publisher
+
+
+def test_publish_returns_when_confirmed(
+    publisher: BlockingPublisher, client: BlockingClient, received: list[Any]
+) -> None:
+    for number in range(20):
+        publisher.publish(number, exchange="", routing_key="blocking", mandatory=True)
+    client.wait(lambda: len(received) == 20, Deadline(5))
+    assert [message.payload for message in received] == list(range(20))
+
+
+def test_publish_fails(publisher: BlockingPublisher) -> None:
+    with pytest.raises(UndeliverableMessage):
+        publisher.publish(1, exchange="", routing_key="nowhere", mandatory=True)
+    publisher.publish(1, exchange="", routing_key="nowhere")
+    with pytest.raises(amqp.NotFound):
+        publisher.publish(1, exchange="nowhere", routing_key="x")
+    with pytest.raises(MessageTooLarge):
+        publisher.publish("x" * 17_000_000, exchange="", routing_key="x")
+    publisher.publish(1, exchange="", routing_key="nowhere")
+
+
+def test_compressed(settings: AmqpSettings, received: list[Any], client: BlockingClient) -> None:
+    publisher = BlockingPublisher(settings, codecs=Codecs("json", ["json"]))
+    publisher.publish("x" * 10_000, exchange="", routing_key="blocking", compression="gzip")
+    publisher.close()
+    client.wait(lambda: bool(received), Deadline(5))
+    (message,) = received
+    assert message.headers == {"compression": "application/x-gzip"}
+    assert len(message.body) < 1_000
+
+
+def test_many_at_once(publisher: BlockingPublisher, client: BlockingClient, received: list[Any]) -> None:
+    def publish(number: int) -> None:
+        for _ in range(10):
+            publisher.publish(number, exchange="", routing_key="blocking", mandatory=True)
+
+    threads = [concurrency.spawn(publish, number) for number in range(5)]
+    for thread in threads:
+        thread.wait()
+    client.wait(lambda: len(received) == 50, Deadline(5))
+
+
+@pytest.mark.rabbitmq
+def test_publish_over_a_lost_connection(network: Any, network_uri: str) -> None:
+    publisher = BlockingPublisher(AmqpSettings.from_config({"AMQP_URI": network_uri}))
+    publisher.publish(1, exchange="", routing_key="x")
+    network.cut()
+    publisher.publish(2, exchange="", routing_key="x")
+    assert network.accepted == 2
+    publisher.close()
+
+
+@pytest.mark.rabbitmq
+def test_publish_over_a_silent_network(network: Any, network_uri: str) -> None:
+    publisher = BlockingPublisher(AmqpSettings.from_config({"AMQP_URI": network_uri, "PUBLISH_TIMEOUT": 0.5}))
+    publisher.publish(1, exchange="", routing_key="x")
+    network.swallow()
+    started = time.monotonic()
+    with pytest.raises(PublishTimeout, match=r"no confirm from pyamqp://guest:\*{8}@"):
+        publisher.publish(2, exchange="", routing_key="x")
+    assert time.monotonic() - started < 1
+    publisher.close()
+    assert time.monotonic() - started < 3
