@@ -560,6 +560,64 @@ class TestCancelling:
         assert channel.basic_consume("a", consumer_tag="t", nowait=True) == "t"
 
 
+class TestSettling:
+    """What py-amqp has no method for, or RabbitMQ is not exact about."""
+
+    def test_negative_acknowledgements(self, broker: MemoryBroker, connection: Connection, channel: Any) -> None:
+        declare(channel)
+        for number in range(4):
+            channel.basic_publish(message(str(number)), routing_key="a")
+            channel.basic_get("a")
+        channel.basic_nack(2, multiple=True)
+        channel.basic_nack(3, requeue=False)
+        channel.basic_nack(4)
+        assert [channel.basic_get("a", no_ack=True).body for _ in range(3)] == ["0", "1", "3"]
+        channel.basic_nack(9)
+        with pytest.raises(PreconditionFailed):
+            connection.drain_events(timeout=1)
+
+    def test_each_returns_to_its_place_whatever_the_order(self, channel: Any) -> None:
+        declare(channel)
+        for number in range(6):
+            channel.basic_publish(message(str(number)), routing_key="a")
+        tags = [channel.basic_get("a").delivery_tag for _ in range(5)]
+        for index in (3, 0, 4, 1, 2):
+            channel.basic_reject(tags[index], requeue=True)
+        assert [channel.basic_get("a").body for _ in range(6)] == list("012345")
+
+    def test_messages_of_a_deleted_queue_are_settled_in_vain(
+        self, connect: Callable[..., Connection], connection: Connection, channel: Any
+    ) -> None:
+        declare(channel)
+        for _ in range(3):
+            channel.basic_publish(message(), routing_key="a")
+            channel.basic_get("a")
+        connect().channel().queue_delete("a")
+        declare(channel)
+        channel.basic_ack(1)
+        channel.basic_reject(2, requeue=False)
+        channel.basic_reject(3, requeue=True)
+        drain_all(connection)
+        assert channel.basic_get("a") is None
+
+    def test_a_full_queue_can_dead_letter_what_it_refuses(self, channel: Any) -> None:
+        declare(channel, "dead")
+        declare(
+            channel,
+            arguments={
+                "x-max-length": 1,
+                "x-overflow": "reject-publish-dlx",
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": "dead",
+            },
+        )
+        for body in ("one", "two"):
+            channel.basic_publish(message(body), routing_key="a")
+        assert channel.basic_get("a").body == "one"
+        refused = channel.basic_get("dead")
+        assert (refused.body, refused.headers["x-death"][0]["reason"]) == ("two", "maxlen")
+
+
 class TestMessages:
     def test_receivers_do_not_share_what_they_may_change(self, channel: Any) -> None:
         channel.exchange_declare("x", "fanout")

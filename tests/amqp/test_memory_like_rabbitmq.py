@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from random import Random
 from typing import Any
 
 import amqp
@@ -1138,6 +1139,71 @@ class TestClosing:
         with pytest.raises(TimeoutError):
             peer.connection.drain_events(timeout=0.2)
         assert 0.19 < time.monotonic() - started < 1
+
+
+@pytest.mark.rabbitmq
+class TestAnything:
+    """Random operations, on both brokers at once."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_the_same_happens_on_both(self, memory_uri: str, rabbitmq_uri: str, seed: int) -> None:
+        traces = []
+        for uri in (memory_uri, rabbitmq_uri):
+            random = Random(seed)
+            peer = Peer(uri)
+            try:
+                traces.append(list(self.act(peer, random)))
+            finally:
+                peer.connection.collect()
+        assert traces[0] == traces[1]
+
+    def act(self, peer: Peer, random: Random) -> Iterator[Any]:
+        peer.channel.exchange_declare("x", "topic", auto_delete=False)
+        peer.queue("a", arguments={"x-max-length": 6, "x-dead-letter-exchange": "x"})
+        peer.queue("b", arguments={"x-dead-letter-exchange": "x", "x-dead-letter-routing-key": "a.again"})
+        peer.queue("c")
+        for queue, key in [("a", "a.#"), ("b", "*.b"), ("c", "#"), ("c", "a.*")]:
+            peer.channel.queue_bind(queue, "x", key)
+        unsettled: list[int] = []
+        for number in range(80):
+            action = random.choice(
+                ["send", "send", "send", "get", "get", "ack", "reject", "requeue", "recover", "purge"]
+            )
+            if action == "send":
+                peer.send_surely(str(number), "x", random.choice(["a.b", "a.c", "d.b", "e"]), mandatory=False)
+            elif action == "get":
+                message = peer.get(random.choice("abc"))
+                if message is not None:
+                    unsettled.append(message.delivery_tag)
+                    info = {**message.delivery_info, "deaths": self.deaths(message)}
+                    yield number, message.body, info
+            elif action == "recover":
+                peer.channel.basic_recover(requeue=True)
+                unsettled.clear()
+            elif action == "purge" and random.random() < 0.2:
+                yield number, peer.channel.queue_purge(random.choice("abc"))
+            elif unsettled:
+                tag = unsettled.pop(random.randrange(len(unsettled)))
+                self.settle(peer.channel, action, tag)
+            peer.channel.basic_qos(0, 0, False)  # an answer: the channel has seen to what came before
+            yield number, action, [self.steady_depth(peer, queue) for queue in "abc"]
+
+    def settle(self, channel: Any, action: str, tag: int) -> None:
+        if action == "ack":
+            channel.basic_ack(tag)
+        else:
+            channel.basic_reject(tag, requeue=action == "requeue")
+
+    def deaths(self, message: Any) -> list[Any]:
+        headers = message.properties.get("application_headers", {})
+        return [(death["queue"], death["reason"], death["count"]) for death in headers.get("x-death", [])]
+
+    def steady_depth(self, peer: Peer, queue: str) -> int:
+        # RabbitMQ's queues are processes: dead letters arrive a little later than what caused them.
+        depths = [peer.depth(queue)]
+        while len(depths) < 3 or len(set(depths[-3:])) > 1:
+            depths.append(peer.depth(queue))
+        return depths[-1]
 
 
 class TestKombu:

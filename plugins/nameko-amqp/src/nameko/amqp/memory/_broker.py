@@ -282,13 +282,22 @@ class MemoryBroker:
         :raises Refused: when there is no such exchange
         """
         queues = self.route(message)
-        accepted = True
-        for queue in queues:
-            if queue.accepts(message):
-                queue.put(message)
-            else:
-                accepted = False
-        return bool(queues), accepted
+        if len(queues) == 1:
+            return True, self._put(queues[0], message)
+        # What it displaces in one of its queues comes after it in all of them.
+        held, self._burying = self._burying, True
+        try:
+            accepted = [self._put(queue, message) for queue in queues]
+        finally:
+            self._burying = held
+        self._bury_all()
+        return bool(queues), all(accepted)
+
+    def _put(self, queue: MessageQueue, message: Message) -> bool:
+        accepted = queue.accepts(message)
+        if accepted:
+            queue.put(message)
+        return accepted
 
     def route(self, message: Message) -> tuple[MessageQueue, ...]:
         """The distinct queues that `message` goes to.
@@ -328,6 +337,9 @@ class MemoryBroker:
         if queue.limits.dead_letter_exchange is None:
             return
         self._dead.append((queue, entry, reason))
+        self._bury_all()
+
+    def _bury_all(self) -> None:
         if self._burying:  # what a dead letter displaces is sent on in the same loop, not in a deeper call
             return
         self._burying = True
@@ -342,5 +354,5 @@ class MemoryBroker:
         if message.exchange and message.exchange not in self._exchanges:
             return
         for target in self.route(message):
-            if target.name not in visited and target.accepts(message):
-                target.put(message)
+            if target.name not in visited:
+                self._put(target, message)

@@ -105,17 +105,15 @@ class Channel(StdChannel):  # type: ignore[misc]
             except Refused as refused:
                 raise self._refuse(connection, refused, method) from None
 
-    @contextmanager
-    def _command(self, method: tuple[int, int]) -> Iterator[Session | None]:
+    def _command(self, method: tuple[int, int], do: Callable[..., None], *args: Any) -> None:
         # For methods without an answer: an error comes in `drain_events`, and until then all is ignored.
         with self._lock:
             connection = self._require_connection()
             session = self._session
             if session.closed:
-                yield None
                 return
             try:
-                yield session
+                do(session, *args)
             except Refused as refused:
                 self._refuse_later(connection, session, refused, method)
 
@@ -471,29 +469,19 @@ class Channel(StdChannel):  # type: ignore[misc]
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Done with a message, or with all up to it."""
-        with self._command(spec.Basic.Ack) as session:
-            if session is not None:
-                session.ack(delivery_tag, multiple)
+        self._command(spec.Basic.Ack, Session.ack, delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse a message, or all up to it."""
-        with self._command(spec.Basic.Nack) as session:
-            if session is not None:
-                session.reject(delivery_tag, multiple, requeue)
+        self._command(spec.Basic.Nack, Session.reject, delivery_tag, multiple, requeue)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Refuse a message."""
-        with self._command(spec.Basic.Reject) as session:
-            if session is not None:
-                session.reject(delivery_tag, multiple=False, requeue=requeue)
+        self._command(spec.Basic.Reject, Session.reject, delivery_tag, False, requeue)
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Requeue everything that is not acknowledged; RabbitMQ knows nothing else, so `requeue` must be true."""
-        with self._command(spec.Basic.Recover) as session:
-            if session is not None:
-                if not requeue:
-                    raise Refused(540, "requeue=false")
-                session.recover()
+        self._command(spec.Basic.Recover, Session.recover, requeue)
 
     # -- what kombu asks of a channel
 

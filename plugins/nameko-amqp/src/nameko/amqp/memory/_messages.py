@@ -15,6 +15,8 @@ from nameko.amqp.memory._errors import Refused
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _SHORT_STRING_BYTES = 255
+# A string of so many characters is short enough in any case, as UTF-8 takes four bytes for one at most.
+_SURELY_SHORT = _SHORT_STRING_BYTES // 4
 _AS_THEY_ARE = frozenset({str, int, bool, float, type(None), Decimal})
 
 
@@ -114,11 +116,13 @@ def wire_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short_string(name: str, value: Any) -> str:
+    if type(value) is str and len(value) <= _SURELY_SHORT:
+        return value
     if isinstance(value, bytes):
         value = value.decode()
     if not isinstance(value, str):
         raise TypeError(f"message property `{name}` must be a string, not {value!r}")
-    if len(value) > _SHORT_STRING_BYTES // 4 and len(value.encode()) > _SHORT_STRING_BYTES:
+    if len(value) > _SURELY_SHORT and len(value.encode()) > _SHORT_STRING_BYTES:
         raise ValueError(f"message property `{name}` is longer than {_SHORT_STRING_BYTES} bytes: {value[:40]!r}...")
     return value
 
@@ -171,7 +175,7 @@ def wire_table(table: Mapping[Any, Any]) -> dict[str, Any]:
     for key, value in table.items():
         if isinstance(key, bytes):
             key = key.decode()
-        if len(key) > _SHORT_STRING_BYTES // 4 and len(key.encode()) > _SHORT_STRING_BYTES:
+        if len(key) > _SURELY_SHORT and len(key.encode()) > _SHORT_STRING_BYTES:
             raise ValueError(f"header name is longer than {_SHORT_STRING_BYTES} bytes: {key[:40]!r}...")
         value_type = type(value)
         if value_type is str:
@@ -187,7 +191,7 @@ def _wire_value(key: str, value: Any) -> Any:
             _check_64_bits(key, value)
         return value
     if isinstance(value, (list, tuple)):
-        return [_wire_value(key, item) for item in value]
+        return [item if type(item) is str else _wire_value(key, item) for item in value]
     if isinstance(value, dict):
         return wire_table(value)
     if isinstance(value, bytes):

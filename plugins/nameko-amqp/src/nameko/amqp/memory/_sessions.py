@@ -256,8 +256,13 @@ class Session:
         for delivery in deliveries:
             delivery.queue.dead_letter(delivery.entry, "rejected")
 
-    def recover(self) -> None:
-        """Requeue everything that awaits acknowledgement."""
+    def recover(self, requeue: bool = True) -> None:
+        """Requeue everything that awaits acknowledgement.
+
+        :raises Refused: when it is to be delivered again without being requeued
+        """
+        if not requeue:
+            raise Refused(540, "requeue=false")
         deliveries = list(self.deliveries.values())
         self.deliveries.clear()
         self._put_back(deliveries)
