@@ -9,8 +9,8 @@ import traceback
 
 import click
 
-from nameko.masking import mask_text
 from nameko.exceptions import CommandError, ConfigurationError, PluginError, TemporaryFailure
+from nameko.masking import mask_text
 
 STATUS_FAILED = 1
 STATUS_USAGE = 2

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from nameko.masking import mask_text
 from nameko.cli._services import import_services
 from nameko.cli._shell_interfaces import INTERFACES, run_script
 from nameko.config import config as global_config
 from nameko.constants import AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI
 from nameko.exceptions import CommandError
+from nameko.masking import mask_text
 from nameko.plugins import PluginManager, plugins_for
 from nameko.runners import ServiceRunner
 

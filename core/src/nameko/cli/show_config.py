@@ -7,9 +7,9 @@ import json
 import click
 import yaml
 
-from nameko.masking import MASK, mask_config
 from nameko.config import config
 from nameko.config_keys import declared_keys
+from nameko.masking import MASK, mask_config
 from nameko.plugins import ConfigKey, PluginManager
 
 

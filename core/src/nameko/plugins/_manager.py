@@ -216,10 +216,15 @@ def _in_order_of_registration(plugins: Iterable[tuple[str, Any]]) -> list[tuple[
 
 
 def _describe(info: PluginInfo) -> str:
-    # The way out differs when several share the name: blocking by name would block them all.
-    blockable = info.distribution if info.status is Status.DUPLICATE and info.distribution else info.name
-    way_out = f"block it with `-p no:{blockable}` or {DISABLE_VARIABLE}={blockable}"
-    return f"plugin {info.name!r} ({info.origin}): {info.problem}; {way_out}"
+    return f"plugin {info.name!r} ({info.origin}): {info.problem}; {_way_out(info)}"
+
+
+def _way_out(info: PluginInfo) -> str:
+    if info.distribution is None:
+        return f"leave it out of `-p` and `{CONFIG_KEY}: load`"
+    # Where several share a name, blocking that name would block them all.
+    name = info.distribution if info.status is Status.DUPLICATE else info.name
+    return f"block it with `-p no:{name}` or {DISABLE_VARIABLE}={name}"
 
 
 def _accepting(arguments: frozenset[str], function: Callable[..., Any], taken: tuple[str, ...]) -> Callable[..., Any]:

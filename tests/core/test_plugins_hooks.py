@@ -1,0 +1,253 @@
+"""What the plugin manager makes of hook implementations: order, arguments, failures."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nameko import hookspecs
+from nameko.containers import ServiceContainer
+from nameko.extensions import DependencyProvider, Entrypoint, Extension
+from nameko.observers import OBSERVER_HOOKS, Observers, notify
+from nameko.plugins import ConfigKey, PluginManager, hookimpl
+
+HOOKS = {name: fn for name, fn in vars(hookspecs).items() if name.startswith("nameko_")}
+
+
+def plugin(**functions: Callable[..., Any]) -> object:
+    """A plugin that implements each hook by the function given for it."""
+
+    class Plugin:
+        pass
+
+    instance = Plugin()
+    for name, function in functions.items():
+        setattr(instance, name, function if hasattr(function, "nameko_impl") else hookimpl(function))
+    return instance
+
+
+def manager(**plugins: object) -> PluginManager:
+    return PluginManager.with_plugins(plugins)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_documented(name: str) -> None:
+    hook = HOOKS[name]
+    documentation = inspect.getdoc(hook) or ""
+    assert "Fires:" in documentation
+    for argument in inspect.signature(hook).parameters:
+        assert f":param {argument}:" in documentation or name in OBSERVER_HOOKS or argument == "container"
+
+
+def test_every_observer_hook_has_its_place() -> None:
+    assert {name.removeprefix("nameko_") for name in OBSERVER_HOOKS} == set(vars(Observers()))
+    assert set(OBSERVER_HOOKS) <= set(HOOKS)
+
+
+@pytest.mark.parametrize("hook", OBSERVER_HOOKS)
+def test_implementations_take_any_of_the_arguments(hook: str) -> None:
+    names = list(inspect.signature(HOOKS[hook]).parameters)
+    arguments = {name: object() for name in names}
+    seen: list[Any] = []
+    everything = eval(f"lambda {', '.join(names)}: seen.append([{', '.join(names)}])", {"seen": seen})
+    last = eval(f"lambda {names[-1]}: seen.append({names[-1]})", {"seen": seen})
+
+    def nothing() -> None:
+        seen.append(None)
+
+    plugins = manager(a=plugin(**{hook: everything}), b=plugin(**{hook: last}), c=plugin(**{hook: nothing}))
+    notify(plugins.observers(hook), **arguments)
+    assert seen == [list(arguments.values()), arguments[names[-1]], None]
+
+
+def test_plugins_are_called_in_the_order_of_their_names() -> None:
+    def reason(text: str, **options: bool) -> Callable[..., Any]:
+        def nameko_ready() -> list[str]:
+            return [text]
+
+        return hookimpl(nameko_ready, **options)
+
+    plugins = manager(
+        c=plugin(nameko_ready=reason("c")),
+        a=plugin(nameko_ready=reason("a", trylast=True)),
+        d=plugin(nameko_ready=reason("d", tryfirst=True)),
+        b=plugin(nameko_ready=reason("b")),
+    )
+    assert plugins.not_ready_reasons(None) == ["d", "b", "c", "a"]  # type: ignore[arg-type]
+
+
+def test_an_observer_that_raises_hinders_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+
+    def nameko_container_started(container: object) -> None:
+        raise ZeroDivisionError
+
+    plugins = manager(
+        bad=plugin(nameko_container_started=nameko_container_started),
+        good=plugin(nameko_container_started=lambda container: seen.append(container)),
+    )
+    notify(plugins.observers("nameko_container_started"), container="c")
+    assert seen == ["c"]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == "plugin bad: observer 'nameko_container_started' failed and is ignored"
+    assert record.exc_info
+
+
+def test_a_hook_that_nobody_implements_costs_nothing() -> None:
+    assert manager(a=plugin()).observers("nameko_worker_started") == ()
+
+
+def test_an_implementation_that_takes_all_is_called_as_it_is() -> None:
+    def nameko_container_started(container: object) -> None: ...
+
+    ((_, function),) = manager(a=plugin(nameko_container_started=nameko_container_started)).observers(
+        "nameko_container_started"
+    )
+    assert function is nameko_container_started
+
+
+def test_an_observer_that_takes_less_costs_under_5_us() -> None:
+    plugins = manager(a=plugin(nameko_worker_finished=lambda duration_s: None))
+    observers = plugins.observers("nameko_worker_finished")
+    rounds = []
+    for _ in range(5):
+        started_at = time.perf_counter()
+        for _ in range(2000):
+            notify(observers, worker_ctx=None, result=None, exc_info=None, duration_s=1.0)
+        rounds.append((time.perf_counter() - started_at) / 2000)
+    assert min(rounds) < 5e-6
+
+
+# -- declarations
+
+
+def test_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
+    key = ConfigKey("K", "int", 1, "Help.")
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    plugins = manager(
+        a=plugin(nameko_config_keys=lambda: [key, "no key"]),
+        b=plugin(nameko_config_keys=broken),
+        c=plugin(nameko_config_keys=lambda: None),
+        d=plugin(nameko_config_keys=lambda: (key,)),
+    )
+    assert plugins.config_keys() == [key, key]
+    assert [record.getMessage() for record in caplog.records] == [
+        "plugin a: nameko_config_keys must return a list of ConfigKey, not 'no key'",
+        "plugin b: nameko_config_keys failed and is ignored",
+    ]
+
+
+# -- readiness
+
+
+def test_reasons_not_to_be_ready() -> None:
+    plugins = manager(
+        a=plugin(nameko_ready=lambda container: [f"{container} is away", "and more"]),
+        b=plugin(nameko_ready=list),
+        c=plugin(nameko_ready=lambda: None),
+        d=plugin(nameko_ready=lambda: "one line"),
+    )
+    assert plugins.not_ready_reasons("broker") == ["broker is away", "and more", "one line"]  # type: ignore[arg-type]
+
+
+def test_a_check_that_raises_cannot_vouch_for_the_container(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    plugins = manager(a=plugin(nameko_ready=broken), b=plugin(nameko_ready=lambda: ["other"]))
+    assert plugins.not_ready_reasons(None) == ["plugin a cannot tell: ZeroDivisionError", "other"]  # type: ignore[arg-type]
+    assert "plugin a: nameko_ready failed" in caplog.text
+
+
+# -- extensions attached to services
+
+
+class Greeting(DependencyProvider):
+    def get_dependency(self, worker_ctx: object) -> str:
+        return "hello"
+
+
+class Call(Entrypoint):
+    pass
+
+
+class Plain(Extension):
+    pass
+
+
+class Service:
+    name = "service"
+    taken = 1
+
+    def method(self) -> str:
+        return self.greeting  # type: ignore[attr-defined,no-any-return]
+
+
+def attach(**extensions: object) -> object:
+    return plugin(nameko_service_extensions=lambda service_cls, config: extensions)
+
+
+def test_extensions_are_attached() -> None:
+    plugins = manager(a=attach(greeting=Greeting(), method=Call(), background=Plain()))
+    container = ServiceContainer(Service, {}, plugins=plugins)
+    assert {type(each) for each in container.extensions} == {Greeting, Call, Plain}
+    (entrypoint,) = container.entrypoints
+    results: list[Any] = []
+    container.spawn_worker(entrypoint, (), {}, handle_result=lambda ctx, *outcome: results.append(outcome) or outcome)
+    container.stop()
+    assert results == [("hello", None)]
+    assert not hasattr(Service, "greeting")
+
+
+def test_the_service_and_the_configuration_are_given() -> None:
+    given: list[Any] = []
+
+    def nameko_service_extensions(service_cls: type, config: object) -> dict[str, Extension]:
+        given.extend([service_cls, config])
+        return {}
+
+    config = {"max_workers": 3}
+    ServiceContainer(
+        Service, config, plugins=manager(a=plugin(nameko_service_extensions=nameko_service_extensions))
+    ).stop()
+    assert given == [Service, config]
+
+
+@pytest.mark.parametrize(
+    ("offer", "complaint"),
+    [
+        ({"taken": Greeting()}, "plugin b: `taken` is left out, Service has one of its own"),
+        ({"nowhere": Call()}, "plugin b: `nowhere` is left out, Service has no such method"),
+        ({"taken": Call()}, "plugin b: `taken` is left out, Service has no such method"),
+        ({"odd": 5}, "plugin b: `odd` is left out, it is no extension: 5"),
+        ([Greeting()], "plugin b: nameko_service_extensions must return a mapping"),
+        ({"first": Plain()}, "plugin b: `first` is left out, another plugin has attached one"),
+    ],
+)
+def test_what_cannot_be_attached_is_left_out(offer: object, complaint: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = Plain()
+    plugins = manager(
+        a=attach(first=first), b=plugin(nameko_service_extensions=lambda: offer), c=attach(last=Greeting())
+    )
+    attached = plugins.service_extensions(Service, {})
+    assert [name for name, _ in attached] == ["first", "last"]
+    assert attached[0][1] is first
+    assert complaint in caplog.text
+
+
+def test_a_hook_that_raises_leaves_the_service_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    plugins = manager(a=plugin(nameko_service_extensions=broken), b=attach(greeting=Greeting()))
+    assert [name for name, _ in plugins.service_extensions(Service, {})] == ["greeting"]
+    assert "plugin a: nameko_service_extensions failed and is ignored" in caplog.text
