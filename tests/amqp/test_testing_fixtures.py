@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import kombu
 import pytest
 
 from nameko.testing.rabbit import Client
@@ -58,6 +59,8 @@ def test_in_process_broker_needs_nothing(run: Any) -> None:
         from nameko.messaging import Publisher, consume
         from nameko.testing.services import dummy, entrypoint_hook, entrypoint_waiter
         from kombu import Exchange, Queue
+        from nameko.amqp import get_producer
+        import pytest
 
         orders = Queue("orders", Exchange("orders"), routing_key="order")
 
@@ -94,15 +97,30 @@ def test_in_process_broker_needs_nothing(run: Any) -> None:
 
         def test_configuration_is_as_it_was():
             assert "AMQP_URI" not in config
+
+        @pytest.fixture
+        def amqp_uri(memory_config):
+            return memory_config["AMQP_URI"]
+
+        def test_messages_can_be_taken_there_too(container_factory, memory_config, get_message_from_queue):
+            container = container_factory(Service, memory_config)
+            container.start()
+            container.stop()
+            with get_producer(memory_config["AMQP_URI"]) as producer:
+                producer.publish(1, exchange="orders", routing_key="order")
+            assert get_message_from_queue("orders").payload == 1
     """)
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
 
 
 @pytest.mark.rabbitmq
-def test_each_test_has_a_virtual_host_of_its_own(run_on_rabbitmq: Any) -> None:
+def test_rabbitmq(run_on_rabbitmq: Any) -> None:
     result = run_on_rabbitmq(
         """
+        import queue
         import re
+        import time
+        from urllib.parse import urlsplit
 
         import kombu
         import pytest
@@ -110,7 +128,7 @@ def test_each_test_has_a_virtual_host_of_its_own(run_on_rabbitmq: Any) -> None:
         seen = []
 
         @pytest.mark.parametrize("number", range(5))
-        def test_virtual_host(number, rabbit_config, rabbit_manager, amqp_uri):
+        def test_each_test_has_a_virtual_host_of_its_own(number, rabbit_config, rabbit_manager, amqp_uri):
             from nameko import config
             assert re.fullmatch("nameko_test_[a-z]{10}", rabbit_config["vhost"])
             assert rabbit_config["username"] == "guest"
@@ -126,10 +144,39 @@ def test_each_test_has_a_virtual_host_of_its_own(run_on_rabbitmq: Any) -> None:
             assert "AMQP_URI" not in config
             assert len(set(seen)) == 5
             print("used:", *seen)
+
+        @pytest.fixture
+        def message(amqp_uri):
+            # In a queue with properties of its own, which whoever takes the message need not know.
+            spam = kombu.Queue("spam", durable=False, queue_arguments={"x-max-length": 5})
+            with kombu.Connection(amqp_uri) as connection:
+                spam(connection.default_channel).declare()
+                connection.Producer().publish({"a": 1}, routing_key="spam", headers={"h": 2})
+
+        def test_take(message, get_message_from_queue):
+            message = get_message_from_queue("spam")
+            assert (message.payload, message.headers) == ({"a": 1}, {"h": 2})
+            with pytest.raises(queue.Empty, match="'spam'"):
+                get_message_from_queue("spam", block=False)
+
+        def test_look(message, get_message_from_queue):
+            assert get_message_from_queue("spam", ack=False).payload == {"a": 1}
+            assert get_message_from_queue("spam").payload == {"a": 1}
+
+        def test_wait(message, get_message_from_queue):
+            get_message_from_queue("spam")
+            start = time.monotonic()
+            with pytest.raises(queue.Empty):
+                get_message_from_queue("spam", timeout=0.3)
+            assert time.monotonic() - start >= 0.3
+
+        def test_tls_without_options(rabbit_ssl_config):
+            assert urlsplit(rabbit_ssl_config["AMQP_URI"]).port == 5671
+            assert rabbit_ssl_config["AMQP_SSL"] is True
     """,
         "-s",
     )
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=10)
     [used] = [line.partition("used: ")[2].split() for line in result.outlines if "used: " in line]
     vhosts = {vhost["name"] for vhost in Client(MANAGEMENT_URI).get_all_vhosts()}
     assert len(used) == 5
@@ -138,59 +185,19 @@ def test_each_test_has_a_virtual_host_of_its_own(run_on_rabbitmq: Any) -> None:
 
 @pytest.mark.rabbitmq
 def test_virtual_host_that_is_named_is_used_and_left_alone(run: Any, rabbitmq_uri: str) -> None:
-    source = """
+    run(
+        """
         import kombu
+        from urllib.parse import urlsplit
 
         def test_virtual_host(rabbit_config):
             with kombu.Connection(rabbit_config["AMQP_URI"]) as connection:
                 kombu.Queue("spam", channel=connection.default_channel).declare()
-    """
-    options = ("--rabbit-amqp-uri", rabbitmq_uri, "--rabbit-ctl-uri", MANAGEMENT_URI)
-    run(source, *options).assert_outcomes(passed=1)
-    run(source, *options).assert_outcomes(passed=1)
 
-
-@pytest.mark.rabbitmq
-def test_messages_can_be_taken_from_a_queue(run_on_rabbitmq: Any) -> None:
-    result = run_on_rabbitmq("""
-        import queue
-        import time
-
-        import kombu
-        import pytest
-
-        @pytest.fixture(autouse=True)
-        def publish(amqp_uri):
-            # Declared in a way of its own, which whoever takes a message need not know.
-            spam = kombu.Queue("spam", durable=False, queue_arguments={"x-max-length": 5})
-            with kombu.Connection(amqp_uri) as connection:
-                spam(connection.default_channel).declare()
-                connection.Producer().publish({"a": 1}, routing_key="spam", headers={"h": 2})
-
-        def test_take(get_message_from_queue):
-            message = get_message_from_queue("spam")
-            assert (message.payload, message.headers) == ({"a": 1}, {"h": 2})
-            with pytest.raises(queue.Empty, match="'spam'"):
-                get_message_from_queue("spam", block=False)
-
-        def test_look(get_message_from_queue):
-            assert get_message_from_queue("spam", ack=False).payload == {"a": 1}
-            assert get_message_from_queue("spam").payload == {"a": 1}
-
-        def test_wait(get_message_from_queue):
-            get_message_from_queue("spam")
-            start = time.monotonic()
-            with pytest.raises(queue.Empty):
-                get_message_from_queue("spam", timeout=0.3)
-            assert time.monotonic() - start >= 0.3
-    """)
-    result.assert_outcomes(passed=3)
-
-
-@pytest.mark.rabbitmq
-def test_tls_is_configured_by_options(run_on_rabbitmq: Any) -> None:
-    source = """
-        from urllib.parse import urlsplit
+        def test_is_the_same(rabbit_config, get_message_from_queue):
+            with kombu.Connection(rabbit_config["AMQP_URI"]) as connection:
+                connection.Producer().publish("hello", routing_key="spam", serializer="json")
+            assert get_message_from_queue("spam").payload == "hello"
 
         def test_tls(rabbit_ssl_config, rabbit_ssl_uri, rabbit_ssl_options):
             from nameko import config
@@ -199,24 +206,25 @@ def test_tls_is_configured_by_options(run_on_rabbitmq: Any) -> None:
             assert parts.username == rabbit_ssl_config["username"] == "guest"
             assert parts.path[1:] == rabbit_ssl_config["vhost"]
             assert rabbit_ssl_config["AMQP_URI"] == rabbit_ssl_uri == config["AMQP_URI"]
-            assert rabbit_ssl_config["AMQP_SSL"] == rabbit_ssl_options == config["AMQP_SSL"] == EXPECTED
-    """
-    options = ["--amqp-ssl-port", "1234"]
-    run_on_rabbitmq(source.replace("EXPECTED", "True"), *options).assert_outcomes(passed=1)
-    options += ["--amqp-ssl-option", "ca_certs=ca.pem", "--amqp-ssl-option", "verify=false"]
-    expected = "{'ca_certs': 'ca.pem', 'verify': False}"
-    run_on_rabbitmq(source.replace("EXPECTED", expected), *options).assert_outcomes(passed=1)
+            assert rabbit_ssl_config["AMQP_SSL"] == rabbit_ssl_options == config["AMQP_SSL"]
+            assert rabbit_ssl_options == {"ca_certs": "ca.pem", "verify": False}
+        """,
+        *("--rabbit-amqp-uri", rabbitmq_uri, "--rabbit-ctl-uri", MANAGEMENT_URI),
+        *("--amqp-ssl-port", "1234", "--amqp-ssl-option", "ca_certs=ca.pem", "--amqp-ssl-option", "verify=false"),
+    ).assert_outcomes(passed=3)
+    with kombu.Connection(rabbitmq_uri) as connection:
+        assert kombu.Queue("spam")(connection.default_channel).queue_declare(passive=True).queue == "spam"
 
 
-@pytest.mark.rabbitmq
-def test_malformed_tls_option_is_named(run_on_rabbitmq: Any) -> None:
-    result = run_on_rabbitmq("def test_tls(rabbit_ssl_options): ...", "--amqp-ssl-option", "ca_certs")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*--amqp-ssl-option 'ca_certs': write KEY=VALUE*"])
-
-
-def test_missing_management_api_is_one_clear_line(run: Any) -> None:
-    result = run("def test_it(rabbit_config): ...", "--rabbit-api-uri", "http://guest:s3cret@127.0.0.1:1")
-    result.assert_outcomes(errors=1)
+def test_mistakes_are_one_clear_line(run: Any) -> None:
+    result = run(
+        """
+        def test_management(rabbit_config): ...
+        def test_tls(rabbit_ssl_options): ...
+        """,
+        *("--rabbit-api-uri", "http://guest:s3cret@127.0.0.1:1", "--amqp-ssl-option", "ca_certs"),
+    )
+    result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["no management API of RabbitMQ on 127.0.0.1:1*--rabbit-api-uri*"])
+    result.stdout.fnmatch_lines(["*--amqp-ssl-option 'ca_certs': write KEY=VALUE*"])
     result.stdout.no_fnmatch_line("*s3cret*")

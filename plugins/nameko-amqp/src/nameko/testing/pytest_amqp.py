@@ -180,9 +180,10 @@ def get_message_from_queue(amqp_uri: str) -> Callable[..., Any]:
     def get_message(queue_name: str, ack: bool = True, block: bool = True, timeout: float = 1) -> Any:
         import kombu
 
-        with kombu.Connection(amqp_uri) as connection:
-            bound_queue = kombu.Queue(queue_name).bind(connection.default_channel)
-            message = _wait_for_message(bound_queue, timeout if block else 0)
+        from nameko.amqp import get_connection
+
+        with get_connection(amqp_uri) as connection, connection.channel() as channel:
+            message = _wait_for_message(kombu.Queue(queue_name).bind(channel), timeout if block else 0)
             if ack:
                 message.ack()
             return message
@@ -231,6 +232,8 @@ def _host(hostname: str | None) -> str:
 
 
 def _wait_for_message(bound_queue: Any, timeout_s: float) -> Any:
+    from nameko.concurrency import sleep  # whoever is to send the message may be a service in this process
+
     deadline = time.monotonic() + timeout_s
     while True:
         message = bound_queue.get()
@@ -238,4 +241,4 @@ def _wait_for_message(bound_queue: Any, timeout_s: float) -> Any:
             return message
         if time.monotonic() >= deadline:
             raise queue.Empty(f"no message in queue {bound_queue.name!r} within {timeout_s} s")
-        time.sleep(_POLL_INTERVAL_S)
+        sleep(_POLL_INTERVAL_S)
