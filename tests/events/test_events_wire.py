@@ -15,7 +15,7 @@ import pytest
 from nameko.containers import ServiceContainer
 from nameko.events import BROADCAST, SINGLETON, EventDispatcher, EventHandler, event_handler
 from nameko.extensions import DependencyProvider
-from nameko.testing.rabbit import Client
+from nameko.testing.rabbit import Client, get_rabbit_connections
 from nameko.testing.services import dummy, entrypoint_hook
 
 pytestmark = pytest.mark.rabbitmq
@@ -276,3 +276,38 @@ def test_content_never_stops_a_handler(
     # Nothing is left behind: not in the queue, and not unacknowledged with the consumer that has gone.
     queue = kombu.Queue("evt-shop-sold--listener.handle", no_declare=True)(channel)
     assert queue.get() is None
+
+
+def test_handlers_of_every_type_come_back_after_a_lost_connection(
+    start: Callable[..., ServiceContainer], manager: Client, vhost: str, channel: Any, eventually: Eventually
+) -> None:
+    received: list[Any] = []
+
+    class Listener:
+        name = "listener"
+
+        @event_handler("shop", "sold")
+        def pool(self, payload: Any) -> None:
+            received.append(("pool", payload))
+
+        @event_handler("shop", "sold", handler_type=SINGLETON)
+        def singleton(self, payload: Any) -> None:
+            received.append(("singleton", payload))
+
+        @event_handler("shop", "sold", handler_type=BROADCAST, reliable_delivery=False)
+        def broadcast(self, payload: Any) -> None:
+            received.append(("broadcast", payload))
+
+    container = start(Listener)
+    producer = kombu.Producer(channel)
+
+    def lost() -> bool:
+        for connection in get_rabbit_connections(vhost, manager):
+            if connection["client_properties"].get("connection_name", "").startswith("nameko"):
+                manager.delete_connection(connection["name"])
+        return bool(container.not_ready_reasons())
+
+    eventually(lost, timeout_s=20)
+    eventually(lambda: not container.not_ready_reasons(), timeout_s=10)
+    producer.publish(1, exchange="shop.events", routing_key="sold", serializer="json")
+    eventually(lambda: sorted(received) == [("broadcast", 1), ("pool", 1), ("singleton", 1)])
