@@ -48,9 +48,9 @@ def get_redacted_args(entrypoint: Entrypoint, *args: Any, **kwargs: Any) -> dict
     paths = entrypoint.sensitive_arguments
     redacted = {name: _Copy(value) for name, value in _named_arguments(entrypoint, args, kwargs).items()}
     for path in (paths,) if isinstance(paths, str) else paths:
-        name, *steps = _parse_path(path)
-        if name in redacted:
-            redacted[name].redact(steps)
+        steps = _parse_path(path)
+        if steps and steps[0] in redacted:
+            redacted[steps[0]].redact(steps[1:])
     return {str(name): argument.value for name, argument in redacted.items()}
 
 
@@ -100,7 +100,7 @@ def _redact(value: Any, steps: list[str | int]) -> Any:
 
 
 def sanitize_url(url: str) -> str:
-    """`url` with its password, if it has one, replaced by `REDACTED`."""
+    """`url` with its password, if it has one, replaced by `REDACTED`; in doubt with more than the password."""
     scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
     userinfo, at, host = rest.rpartition("@")
     username, colon, password = userinfo.partition(":")
