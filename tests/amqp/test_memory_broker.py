@@ -282,7 +282,11 @@ class TestThreads:
         thread.join()
         channel.basic_publish(message("two"), routing_key="a")
         connection.drain_events(timeout=1)
-        assert bodies == ["one", "two"]
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.01)
+        concurrency.schedule(0.01, channel.basic_publish, message("three"), "", "a")
+        connection.drain_events(timeout=5)
+        assert bodies == ["one", "two", "three"]
 
     def test_it_works_in_a_process_that_is_not_monkey_patched(self) -> None:
         program = """
@@ -341,6 +345,34 @@ class TestResources:
         thread.join()
         concurrency.sleep(0.01)  # the hub of this thread gives them back
         assert len(os.listdir("/proc/self/fd")) == files
+
+    def test_threads_without_greenthreads_leave_no_hubs_behind(
+        self, vhost: str, broker: MemoryBroker, channel: Any
+    ) -> None:
+        declare(channel)
+
+        def use() -> None:
+            connection = Connection(vhost)
+            connection.connect()
+            own = connection.channel()
+            for _ in range(200):
+                own.basic_publish(message(expiration="60000"), routing_key="a")
+            own.confirm_select()
+            own.basic_publish(message(), routing_key="a")
+            connection.drain_events(timeout=5)
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.01)
+            connection.close()
+
+        with pytest.raises(TimeoutError):
+            channel.connection.drain_events(timeout=0)
+        files = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            thread = native_threading.Thread(target=use)
+            thread.start()
+            thread.join()
+        assert len(os.listdir("/proc/self/fd")) == files
+        assert broker.queue_info("a").messages_ready == 5 * 201
 
     def test_channels_are_numbered_and_limited(self, connection: Connection) -> None:
         channels = [connection.channel() for _ in range(2047)]

@@ -58,6 +58,7 @@ __all__ = [
     "current",
     "current_hub",
     "fail_fast_imap",
+    "has_hub",
     "is_monkey_patched",
     "join_all",
     "kill",
@@ -109,6 +110,15 @@ current: Callable[[], Any] = greenlet.getcurrent
 kill: Callable[..., None] = eventlet.kill
 listen: Callable[..., Any] = eventlet.listen
 trampoline: Callable[..., Any] = eventlet.hubs.trampoline
+
+
+def has_hub() -> bool:
+    """Whether greenthreads have run in this operating system thread.
+
+    Where none have, waiting for something green would start a hub, and eventlet keeps the hub of a thread, with its
+    file descriptor, for ever: wait for the thread itself instead.
+    """
+    return getattr(eventlet.hubs._threadlocal, "hub", None) is not None
 
 
 def schedule(delay_s: float, fn: Callable[..., object], *args: Any) -> Any:

@@ -9,9 +9,11 @@ errors. Nothing outlives the process, and no other process can connect.
   `close_all_connections()` to see how clients take it
 - `drop_broker(vhost)`: forget one and all that is in it
 
-Differences from RabbitMQ: no transactions, no users or permissions, message priorities are ignored, every queue behaves
-as a classic one, and expiry is timed by the event loop of the thread that set it (and checked whenever the queue is
-looked up), so it is late where that thread does nothing else.
+Connections may live in any thread: one with greenthreads, where only the caller waits, or a plain one.
+
+Differences from RabbitMQ: no transactions, no users or permissions, message priorities are ignored, and every queue
+behaves as a classic one. Expiry is timed by the event loop of a thread that has one; where none runs, it is noticed when
+the queue is next looked up.
 """
 
 from nameko.amqp.memory._broker import MemoryBroker

@@ -53,6 +53,14 @@ class MemoryBroker:
         self._dead: deque[tuple[MessageQueue, Entry, str]] = deque()
         self._burying = False
 
+    def _schedule(self, delay_s: float, fn: Callable[..., object], *args: Any) -> None:
+        # In the hub of this thread or, when it has none, of one that drains a connection.
+        if not concurrency.has_hub():
+            for connection in self.connections:
+                if connection.inbox.call_in_hub(concurrency.schedule, delay_s, fn, *args):
+                    return
+        concurrency.schedule(delay_s, fn, *args)
+
     # -- what there is, for tests and diagnosis
 
     @property
@@ -243,6 +251,7 @@ class MemoryBroker:
             arguments=arguments,
             on_dead_letter=self._dead_letter,
             on_unused=self.delete_queue,
+            schedule=self._schedule,
             lock=self.lock,
         )
         return queue

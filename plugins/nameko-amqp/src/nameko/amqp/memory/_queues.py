@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nameko.amqp.memory._alarm import Alarm, Schedule
 from nameko.amqp.memory._arguments import QueueArguments
 from nameko.amqp.memory._messages import Message
-from nameko.concurrency import schedule
 
 if TYPE_CHECKING:
     from nameko.amqp.memory._sessions import Consumer
@@ -41,6 +41,7 @@ class MessageQueue:
     :param on_dead_letter: told of what leaves the queue unconsumed
     :param on_unused: called when the queue has to go: `x-expires` has passed, or the last consumer of an auto-delete
         queue has left
+    :param schedule: makes timers
     :param lock: taken by the queue's timers
     """
 
@@ -55,6 +56,7 @@ class MessageQueue:
         arguments: Mapping[str, Any],
         on_dead_letter: DeadLetterHandler,
         on_unused: Callable[[MessageQueue], None],
+        schedule: Schedule,
         lock: Any,
     ) -> None:
         self.name = name
@@ -72,8 +74,8 @@ class MessageQueue:
         self._last_position = 0
         self._on_dead_letter = on_dead_letter
         self._on_unused = on_unused
-        self._expiry = _Alarm(lock, self._expire)
-        self._idle = _Alarm(lock, self._expire_queue)
+        self._expiry = Alarm(lock, self._expire, schedule)
+        self._idle = Alarm(lock, self._expire_queue, schedule)
         self.touch()
 
     def __len__(self) -> int:
@@ -259,38 +261,6 @@ class MessageQueue:
         entry = self._entries.popleft()
         self._bytes -= len(entry.message.body)
         self._on_dead_letter(self, entry, reason)
-
-
-class _Alarm:
-    """A timer that calls `fn` with `lock` held; setting it again replaces the time."""
-
-    def __init__(self, lock: Any, fn: Callable[[], None]) -> None:
-        self._lock = lock
-        self._fn = fn
-        self._at: float | None = None
-        self._timer: Any = None
-
-    def set(self, at: float) -> None:
-        if at == self._at:
-            return
-        self.cancel()
-        self._at = at
-        self._timer = schedule(max(0, at - time.monotonic()), self._ring)
-
-    def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._at = self._timer = None
-
-    def ring_if_due(self) -> None:
-        if self._at is not None and self._at <= time.monotonic():
-            self.cancel()
-            self._fn()
-
-    def _ring(self) -> None:
-        with self._lock:
-            self._at = self._timer = None
-            self._fn()
 
 
 def generated_name() -> str:
