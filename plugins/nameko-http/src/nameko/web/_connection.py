@@ -26,9 +26,6 @@ from nameko.web._werkzeug import send_response
 _log = logging.getLogger("nameko.web.server")
 
 WsgiApplication = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-#: What goes on with a connection after `101 Switching Protocols`: gets the transport and what was read too far.
-SwitchedProtocol = Callable[[Transport, bytes], None]
-
 #: Key of the environment: call it with the header fields of a 101 response and a `SwitchedProtocol`.
 SWITCH_PROTOCOL = "nameko.switch_protocol"
 
@@ -38,6 +35,16 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # closing at once would make its system throw the response away.
 _LINGER_S = 2
 _LINGER_BYTES = 64 * 1024 * 1024
+
+
+class SwitchedProtocol(Protocol):
+    """What goes on with a connection after `101 Switching Protocols`."""
+
+    def run(self, transport: Transport, unread: bytes) -> None:
+        """Speak it until the connection is over; `unread` has arrived already."""
+
+    def drain(self) -> None:
+        """Come to an end soon."""
 
 
 class Application(Protocol):
@@ -113,7 +120,9 @@ class Connection:
         self._draining = True
         if self._writer is not None:
             self._writer.keep_alive = False
-        if self.idle:
+        if self._switch is not None:
+            self._switch[1].drain()
+        elif self.idle:
             self.transport.close()
 
     # -- one request
@@ -268,4 +277,4 @@ class Connection:
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
         encode_fields(fields)  # for its checks: it leaves out the fields of the connection, which matter here
         self.transport.send(f"HTTP/1.1 101 Switching Protocols\r\n{lines}{date_line()}\r\n".encode("latin-1"))
-        protocol(self.transport, self._reader.take(len(self._reader.unread)))
+        protocol.run(self.transport, self._reader.take(len(self._reader.unread)))

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 def nameko_extensions() -> Sequence[ExtensionInfo]:
     """The entrypoint and the dependency providers of this distribution."""
     from nameko.web.handlers import HttpRequestHandler
+    from nameko.web.websocket import WebSocketHubProvider, WebSocketRpc
 
-    return [ExtensionInfo(HttpRequestHandler, "@http: runs a method for each HTTP request of a URL")]
+    return [
+        ExtensionInfo(HttpRequestHandler, "@http: runs a method for each HTTP request of a URL"),
+        ExtensionInfo(WebSocketRpc, "@rpc of nameko.web.websocket: runs a method for each call of a websocket client"),
+        ExtensionInfo(WebSocketHubProvider, "Sends events to websocket clients"),
+    ]
 
 
 @hookimpl

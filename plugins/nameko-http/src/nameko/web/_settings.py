@@ -45,6 +45,9 @@ class HttpSettings:
     trusted_proxies: Sequence[str]
     access_log: str
     openapi_path: str | None
+    websocket_max_message_bytes: int
+    websocket_idle_timeout_s: float
+    websocket_allowed_origins: Sequence[str]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> HttpSettings:
@@ -186,5 +189,26 @@ KEYS: Mapping[str, Key] = {
     "openapi_path": Key(
         "WEB_SERVER_OPENAPI_PATH", "str", None, "where to serve an OpenAPI document of the routes; none by default",
         _path_or_none,
+    ),
+    "websocket_max_message_bytes": Key(
+        "WEBSOCKET_MAX_MESSAGE_BYTES",
+        "int",
+        64 * 1024,
+        "largest message that a websocket client may send",
+        count,
+    ),
+    "websocket_idle_timeout_s": Key(
+        "WEBSOCKET_IDLE_TIMEOUT",
+        "seconds",
+        60,
+        "how long a websocket client may be silent; after half of it, it is sent a ping",
+        seconds,
+    ),
+    "websocket_allowed_origins": Key(
+        "WEBSOCKET_ALLOWED_ORIGINS",
+        "list of str",
+        (),
+        "origins whose pages may open websockets, such as https://app.example.com; any by default",
+        strings,
     ),
 }  # fmt: skip

@@ -10,11 +10,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
-from nameko.concurrency import Event
 from nameko.containers import WorkerContext
 from nameko.exceptions import BadRequest, ContainerBeingKilled, serialize
 from nameko.extensions import Entrypoint, ExcInfo
 from nameko.web._failures import internal_server_error
+from nameko.web._outcome import Outcome
 from nameko.web.server import WebServer
 
 __all__ = ["HttpRequestHandler", "http"]
@@ -74,7 +74,7 @@ class HttpRequestHandler(Entrypoint):
             context_data = self.server.context_data_from_headers(request)
             args, kwargs = self.get_entrypoint_parameters(request)
             self.check_signature(args, kwargs)
-            outcome = _Outcome()
+            outcome = Outcome()
             self.container.spawn_worker(
                 self, args, kwargs, context_data=context_data, handle_result=partial(self.handle_result, outcome)
             )
@@ -131,27 +131,6 @@ class HttpRequestHandler(Entrypoint):
 
 def _error_response(status: int, exc_type: str, value: str) -> Response:
     return Response(f"Error: {exc_type}: {value}\n", status=status, mimetype="text/plain")
-
-
-class _Outcome:
-    """What a worker came to, for the request that waits for it."""
-
-    __slots__ = ("_event", "_exc", "_result")
-
-    def __init__(self) -> None:
-        self._event = Event()
-        self._result: Any = None
-        self._exc: BaseException | None = None
-
-    def send(self, result: Any = None, exc_info: Any = None) -> None:
-        """Called once; with `sys.exc_info()`, or the exception, if there was one."""
-        self._result = result
-        self._exc = exc_info[1] if isinstance(exc_info, tuple) else exc_info
-        self._event.send(None)
-
-    def wait(self) -> tuple[Any, BaseException | None]:
-        self._event.wait()
-        return self._result, self._exc
 
 
 http = HttpRequestHandler.decorator
