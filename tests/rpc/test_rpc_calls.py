@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -194,6 +196,20 @@ def test_call_async_returns_before_the_method_has_run(act: Callable[..., Any]) -
         return took
 
     assert act(start_and_wait) < 0.4
+
+
+def test_nothing_is_left_of_a_call(act: Callable[..., Any], customer: ServiceContainer) -> None:
+    def call_and_forget(service: Any) -> Any:
+        call = service.shop.price.call_async("cup")
+        assert call.result() == 3
+        return weakref.ref(call)
+
+    gc.disable()  # without help from the garbage collector, so there are no cycles
+    try:
+        assert act(call_and_forget)() is None
+    finally:
+        gc.enable()
+    assert pending(customer) == 0
 
 
 # -- errors

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amqp.exceptions import NotFound
 
 from nameko.amqp import PublishTimeout, UndeliverableMessage
-from nameko.concurrency import Event, schedule
+from nameko.concurrency import Event
 from nameko.exceptions import RpcTimeout, UnknownService
 from nameko.rpc._wire import outcome, reply_body
 
@@ -31,12 +32,15 @@ class RpcReply:
     _body: dict[str, Any] | None = None
 
     def __init__(self, reply_event: ReplyEvent) -> None:
-        self._wait = reply_event.wait
+        self._reply_event = reply_event
+
+    def _wait_for_reply(self) -> dict[str, Any]:
+        return self._reply_event.wait()
 
     def get_response(self) -> dict[str, Any]:
         """The decoded body of the reply, waited for the first time."""
         if self._body is None:
-            self._body = self._wait()
+            self._body = self._wait_for_reply()
         return self._body
 
     def result(self) -> Any:
@@ -66,20 +70,22 @@ class RpcCall(RpcReply):
     #: The request on its way; `cancel()` stops it from being sent again.
     publication: Any = None
 
+    _accepted: Any = None
+
     def __init__(
         self, service_name: str, method_name: str, correlation_id: str, pending: PendingCalls, timeout_s: float
     ) -> None:
         self.service_name = service_name
         self.method_name = method_name
         self.correlation_id = correlation_id
-        self._pending = pending
+        #: By the clock of `time.monotonic`.
+        self.deadline = monotonic() + timeout_s
         self._timeout_s = timeout_s
-        self._accepted = Event()
+        self._pending = pending
+        self._sent = False
         self._ended = Event()
         self._reply: Any = None
         self._error: BaseException | None = None
-        self._timer = schedule(timeout_s, self._expire)
-        self._wait = self._wait_for_reply
         pending.add(self)
 
     def on_sent(self, error: BaseException | None) -> None:
@@ -87,13 +93,19 @@ class RpcCall(RpcReply):
         if isinstance(error, (UndeliverableMessage, NotFound)):  # no queue for requests, or not even an exchange
             self.end(error=UnknownService(self.service_name))
         elif isinstance(error, PublishTimeout):
-            self._expire()
+            self.expire()
         elif error is not None:
             self.end(error=error)
-        elif not self._accepted.ready():
+        else:
+            self._tell_sent()
+
+    def _tell_sent(self) -> None:
+        self._sent = True
+        if self._accepted is not None and not self._accepted.ready():
             self._accepted.send(None)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Its deadline has passed."""
         target = f"{self.service_name}.{self.method_name}"
         self.end(error=RpcTimeout(f"no reply from `{target}` within {self._timeout_s:g} s"))
 
@@ -102,20 +114,20 @@ class RpcCall(RpcReply):
         if self._ended.ready():
             return
         self._pending.remove(self)
-        self._timer.cancel()
-        if self.publication is not None:
+        if self.publication is not None and not self._sent:
             self.publication.cancel()
         self._reply, self._error = reply, error
         self._ended.send(None)
-        if not self._accepted.ready():
-            self._accepted.send(None)
+        self._tell_sent()
 
     def wait_until_sent(self) -> None:
         """Wait until the broker has the request, or the call has ended.
 
         :raises UnknownService: when nobody listens for that service; likewise whatever else ended it
         """
-        self._accepted.wait()
+        if not self._sent:
+            self._accepted = Event()
+            self._accepted.wait()
         if self._error is not None:
             raise self._error
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from logging import getLogger
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nameko import concurrency
@@ -25,14 +26,35 @@ _RETRY_INTERVAL_S = 1.0
 
 
 class PendingCalls:
-    """The calls that have not ended, by their correlation ids."""
+    """The calls that have not ended, by their correlation ids. Those whose deadline passes are ended.
+
+    One timer serves all of them: it is set to the earliest deadline, and looks at what is pending when it fires.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, RpcCall] = {}
+        self._timer: Any = None
+        self._timer_at = inf
 
     def add(self, call: RpcCall) -> None:
         """`call` has begun."""
         self._calls[call.correlation_id] = call
+        if call.deadline < self._timer_at:
+            self._set_timer(call.deadline)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = concurrency.schedule(max(at - monotonic(), 0), self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        self._timer, self._timer_at = None, inf
+        now = monotonic()
+        for call in [each for each in self._calls.values() if each.deadline <= now]:
+            call.expire()
+        if self._calls:
+            self._set_timer(min(call.deadline for call in self._calls.values()))
 
     def remove(self, call: RpcCall) -> None:
         """`call` has ended."""
@@ -47,11 +69,15 @@ class PendingCalls:
         for call in list(self._calls.values()):
             call.end(error=error)
 
+    def close(self) -> None:
+        """End every call: no reply comes in any more."""
+        self.end_all(ReplyLost("the service that has called has stopped"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, inf
+
     def __len__(self) -> int:
         return len(self._calls)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._calls))
 
 
 class ReplyListener(SharedExtension):
@@ -89,6 +115,14 @@ class ReplyListener(SharedExtension):
     def wait_until_subscribed(self, timeout_s: float) -> bool:
         """Wait, while a lost queue is being replaced, until replies have somewhere to go; whether they have."""
         return self._subscribed.ready() or bool(self._subscribed.wait(timeout=timeout_s))
+
+    def stop(self) -> None:
+        """End what is pending: whoever still waits is no worker. The broker removes the queue, some minutes later."""
+        self.pending.close()
+
+    def kill(self) -> None:
+        """The same."""
+        self.pending.close()
 
     def _handle_reply(self, message: Message) -> None:
         call = self.pending.get(message.properties.get("correlation_id"))

@@ -72,7 +72,6 @@ class StandaloneCall(RpcReply):
         self.error: BaseException | None = None
         self._listener = listener
         self._description = f"`{service_name}.{method_name}` within {timeout_s:g} s"
-        self._wait = self._wait_for_reply
 
     @property
     def ended(self) -> bool:
