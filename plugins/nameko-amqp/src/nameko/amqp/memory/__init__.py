@@ -12,8 +12,8 @@ errors. Nothing outlives the process, and no other process can connect.
 Connections may live in any thread: one with greenthreads, where only the caller waits, or a plain one.
 
 Differences from RabbitMQ: no transactions, no users or permissions, message priorities are ignored, and every queue
-behaves as a classic one. Expiry is timed by the event loop of a thread that has one; where none runs, it is noticed when
-the queue is next looked up.
+behaves as a classic one. Expiry is timed by the event loop of a thread that has one; where none runs, it is noticed
+when the queue is next looked up.
 """
 
 from nameko.amqp.memory._broker import MemoryBroker
