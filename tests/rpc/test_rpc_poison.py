@@ -11,6 +11,7 @@ import pytest
 
 from nameko import concurrency
 from nameko.containers import ServiceContainer
+from nameko.extensions import DependencyProvider
 from nameko.rpc import rpc
 
 Start = Callable[..., ServiceContainer]
@@ -177,15 +178,24 @@ def test_caller_whose_queue_comes_a_little_late_is_answered(start: Start, raw: A
     # As on RabbitMQ 4, where a new binding takes a moment to be seen by other nodes.
     class Service:
         name = "echo"
+        outcomes: list[Any] = []  # noqa: RUF012
+
+        class Done(DependencyProvider):
+            def worker_result(self, worker_ctx: Any, result: Any = None, exc_info: Any = None) -> None:
+                Service.outcomes.append(result)
+
+        done = Done()
 
         @rpc
         def echo(self, number: int) -> list[int]:
-            concurrency.spawn_after(0.05, raw.bind)
             return [number]
 
     container = start(Service)
     raw.send(REQUEST, "echo.echo", reply_to=raw.reply_to, correlation_id="1")
+    eventually(lambda: Service.outcomes)  # the first attempt to reply is over
+    raw.bind()
     assert json.loads(raw.receive().body) == {"result": [1], "error": None}
+    assert counters(container)["replies_undeliverable"] == 0
     assert_serves(raw, container)
 
 
