@@ -42,14 +42,14 @@ class Extension:
     An extension that stands in an attribute of another one is its sub-extension, and is bound with it.
     """
 
-    _declared: tuple[tuple[Any, ...], dict[str, Any]]
+    __declaration: tuple[tuple[Any, ...], dict[str, Any]]
     #: The container, once bound. A weak proxy: an extension does not keep its container alive.
     container: ServiceContainer = None  # type: ignore[assignment]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments for `bind`."""
         self = super().__new__(cls)
-        self._declared = (args, kwargs)
+        self.__declaration = (args, kwargs)
         return self
 
     def setup(self) -> None:
@@ -71,7 +71,7 @@ class Extension:
         """
         if self.is_bound():
             raise RuntimeError("Cannot `bind` a bound extension.")
-        args, kwargs = self._declared
+        args, kwargs = self.__declaration
         bound = type(self)(*args, **kwargs)
         bound.container = container if isinstance(container, weakref.ProxyTypes) else weakref.proxy(container)
         for name, sub_extension in inspect.getmembers(bound, is_extension):
