@@ -576,7 +576,9 @@ def _encode(
 
 def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) -> Any:
     """A new connection, its handshake done."""
-    tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname, **settings.ssl}
+    tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname or "localhost", **settings.ssl}
+    further = dict(settings.transport_options)
+    further["client_properties"] = {"connection_name": name, **further.get("client_properties", {})}
     described = kombu.Connection(
         uri,
         transport=_transport_cls(settings),
@@ -584,7 +586,7 @@ def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) 
         login_method=settings.login_method,
         heartbeat=settings.heartbeat_s or 0,
         connect_timeout=deadline.remaining_s(),
-        transport_options={**settings.transport_options, "client_properties": {"connection_name": name}},
+        transport_options=further,
     )
     return described.transport.establish_connection()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,9 @@ class RpcConsumer(SharedExtension):
         except concurrency.GreenletExit:
             raise
         except BaseException:  # a Timeout or SystemExit from the service's constructor included
-            self.handle_result(message, None, sys.exc_info())  # type: ignore[arg-type]
+            # In a thread of its own: the requests behind this one do not wait for the broker to confirm the answer.
+            answer = partial(self.handle_result, message, None, sys.exc_info())  # type: ignore[arg-type]
+            self.container.spawn_managed_thread(answer, identifier="answer to a request that was refused")
 
     def _reject(self, message: Message, reason: Refused) -> None:
         self.broker.counters["messages_rejected"] += 1
