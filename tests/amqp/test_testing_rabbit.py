@@ -12,6 +12,7 @@ import kombu
 import pytest
 
 from nameko import concurrency
+from nameko.testing import utils
 from nameko.testing.rabbit import Client, HTTPError, get_rabbit_connections, reset_rabbit_connections
 
 pytestmark = pytest.mark.rabbitmq
@@ -165,3 +166,8 @@ def test_connection_that_is_gone_meanwhile_needs_no_closing(client: Client) -> N
 
     uri = f"http://guest:guest@{client.host}:{client.port}"
     reset_rabbit_connections("/", Stale(uri))
+
+
+def test_utils_have_the_functions_too() -> None:
+    assert utils.get_rabbit_connections is get_rabbit_connections
+    assert utils.reset_rabbit_connections is reset_rabbit_connections
