@@ -16,11 +16,11 @@ import time  # noqa: E402
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from clock import Clock  # noqa: E402
-from nameko.testing.services import dummy, entrypoint_hook  # noqa: E402
 
 from nameko.containers import ServiceContainer  # noqa: E402
 from nameko.events import EventDispatcher, event_handler  # noqa: E402
 from nameko.rpc import RpcProxy, rpc  # noqa: E402
+from nameko.testing.services import dummy, entrypoint_hook  # noqa: E402
 
 CONFIG_IS_GLOBAL = "config" not in inspect.signature(ServiceContainer.__init__).parameters
 
