@@ -11,7 +11,7 @@ import click
 
 from nameko.cli import commands
 from nameko.cli._errors import DEBUG_VARIABLE, report
-from nameko.cli._options import add_working_directory, plugin_option, selected_config
+from nameko.cli._options import add_working_directory, plugin_option, selected_config, warn_of_broken
 
 
 class CommandLine(click.Group):
@@ -45,9 +45,7 @@ class CommandLine(click.Group):
 
         add_working_directory()
         plugins = PluginManager.load(Selection.from_config(selected_config(ctx)))
-        for info in plugins.plugins:
-            if info.broken:
-                click.echo(f"Warning: plugin {info.name!r} ({info.origin}): {info.problem}", err=True)
+        warn_of_broken(plugins)
         return collect_commands(plugins, built_in=self.commands)
 
 

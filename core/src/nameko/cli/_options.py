@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nameko.exceptions import CommandError, ConfigurationError, PluginError
+from nameko.exceptions import CommandError, ConfigurationError
 
 if TYPE_CHECKING:
     from nameko.plugins import ConfigKey, PluginManager, RunOption
@@ -42,6 +43,7 @@ def command_plugins(ctx: click.Context) -> PluginManager:
     """The plugins that a `ConfiguredCommand` works with; broken ones are missing, unless they have stopped it."""
     if _PLUGINS not in ctx.meta:
         ctx.meta[_PLUGINS] = _load_plugins(ctx.obj, strict=False)
+        warn_of_broken(ctx.meta[_PLUGINS])
     plugins: PluginManager = ctx.meta[_PLUGINS]
     return plugins
 
@@ -89,16 +91,16 @@ class ConfiguredCommand(click.Command):
         add_working_directory()
         wants_help = any(name in args for name in self.get_help_option_names(ctx))
         try:
-            config = self._read_config(ctx, args)
-            if self._hosts_services:
-                ctx.meta[_PLUGINS] = plugins = _load_plugins(config, strict=True)
-                ctx.meta[_PLUGIN_OPTIONS] = _plugin_options(plugins, config, self.params)
-        except (CommandError, ConfigurationError, PluginError) as exc:
+            ctx.obj = self._read_config(ctx, args)
+        except (CommandError, ConfigurationError) as exc:
             if not wants_help:
                 raise
-            click.echo(f"Warning: options of plugins are not shown: {exc}", err=True)
-            config = {}
-        ctx.obj = config
+            click.echo(f"Warning: {exc}", err=True)
+            ctx.obj = {}
+        if self._hosts_services:
+            ctx.meta[_PLUGINS] = plugins = _load_plugins(ctx.obj, strict=not wants_help)
+            ctx.meta[_PLUGIN_OPTIONS] = _plugin_options(plugins, ctx.obj, self.params)
+            warn_of_broken(plugins)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -216,8 +218,20 @@ def configure_logging(config: dict[str, Any]) -> None:
 def add_working_directory() -> None:
     """Let modules be imported from the current directory, as `python -m` does."""
     directory = os.getcwd()
+    if os.path.exists("http.py"):  # the name of an example in nameko's documentation
+        keep_standard_library("http")
     if directory not in sys.path and "" not in sys.path:
         sys.path.insert(0, directory)
+
+
+def keep_standard_library(name: str) -> None:
+    """Make sure that `import name` finds the standard library's module and not one in the current directory."""
+    path = sys.path[:]
+    sys.path[:] = [entry for entry in path if entry not in ("", os.getcwd())]
+    try:
+        importlib.import_module(name)
+    finally:
+        sys.path[:] = path
 
 
 def _monkey_patch() -> None:
@@ -233,12 +247,16 @@ def _load_plugins(config: dict[str, Any], strict: bool) -> PluginManager:
     return plugins_for(config) if strict else PluginManager.load(Selection.from_config(config))
 
 
+def warn_of_broken(plugins: PluginManager) -> None:
+    """Say on stderr which plugins are missing since they are broken."""
+    for info in plugins.plugins:
+        if info.broken:
+            click.echo(f"Warning: plugin {info.name!r} ({info.origin}): {info.problem}", err=True)
+
+
 def _check(config: dict[str, Any], plugins: PluginManager) -> None:
     from nameko.config_keys import check_types, declared_keys, suggestions
 
-    for info in plugins.plugins:
-        if info.broken:
-            _log.warning("plugin %r (%s): %s", info.name, info.origin, info.problem)
     keys = declared_keys(plugins.config_keys())
     for key, meant in suggestions(config, keys).items():
         _log.warning("configuration key %r is not known; did you mean %r?", key, meant)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
+from nameko.cli._options import keep_standard_library
 from nameko.containers import get_service_name
 from nameko.exceptions import CommandError
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
@@ -80,6 +81,7 @@ def _import_local(name: str) -> ModuleType | None:
     path = os.path.abspath(f"{name}.py")
     if name not in sys.stdlib_module_names or not os.path.exists(path):
         return None
+    keep_standard_library(name)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         return None

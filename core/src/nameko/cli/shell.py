@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
+from logging import getLogger
 from typing import Any
 
 from nameko.cli._services import import_services
@@ -35,6 +36,9 @@ def main(interface: str | None, services: Sequence[str]) -> int:
     if not sys.stdin.isatty():
         return run_script(session)
     return INTERFACES[interface or ("ipython" if importlib.util.find_spec("IPython") else "plain")](session)
+
+
+_log = getLogger(__name__)
 
 
 class Session:
@@ -90,8 +94,9 @@ class Namespace:
         for plugin, names in self._plugins.collect("nameko_shell_namespace", **hook_arguments):
             for name, value in names.items():
                 if name in ("config", "disconnect"):
-                    raise CommandError(f"plugin {plugin!r} may not replace `n.{name}`")
-                setattr(self, name, value)
+                    _log.error("plugin %s: `n.%s` is left out, the shell has its own", plugin, name)
+                else:
+                    setattr(self, name, value)
 
     def disconnect(self) -> None:
         """Close all connections. What is used again connects again."""

@@ -22,7 +22,8 @@ def main(plugins: PluginManager, reveal: bool, defaults: bool) -> None:
     """
     keys = declared_keys(plugins.config_keys())
     shown = dict(config) if reveal else mask_config(config, {key.name for key in keys.values() if key.secret})
-    click.echo(_to_yaml(shown), nl=False)
+    if shown or not defaults:
+        click.echo(_to_yaml(shown), nl=False)
     if defaults:
         for key in keys.values():
             if key.name not in config:
