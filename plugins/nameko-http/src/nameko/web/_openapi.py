@@ -10,13 +10,14 @@ from typing import Any
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from nameko.web._routes import PLACEHOLDER
+
 # Schema of a URL value by the name of its converter; anything else is a string.
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "int": {"type": "integer"},
     "float": {"type": "number"},
     "uuid": {"type": "string", "format": "uuid"},
 }
-_PLACEHOLDER = re.compile(r"<(?:(?P<converter>[a-zA-Z_][a-zA-Z0-9_]*)(?:\((?P<options>.*?)\))?:)?(?P<name>\w+)>")
 # Methods that OpenAPI knows; werkzeug adds HEAD to GET by itself, which is nothing to write about.
 _METHODS = ("get", "put", "post", "delete", "options", "patch", "trace")
 
@@ -45,7 +46,7 @@ class OpenApiDocument:
         for rule in self._url_map.iter_rules():
             method_name = getattr(rule.endpoint, "method_name", None)
             if method_name is not None:
-                path = _PLACEHOLDER.sub(r"{\g<name>}", rule.rule)
+                path = PLACEHOLDER.sub(r"{\g<name>}", rule.rule)
                 paths.setdefault(path, {}).update(self._operations(rule, method_name))
         info = {"title": self._service_name, "version": str(getattr(self._service_cls, "version", "1"))}
         summary, description = _documentation(self._service_cls)
@@ -66,7 +67,7 @@ class OpenApiDocument:
         summary, description = _documentation(getattr(self._service_cls, method_name, None))
         parameters = [
             {"name": match["name"], "in": "path", "required": True, "schema": _schema(match)}
-            for match in _PLACEHOLDER.finditer(rule.rule)
+            for match in PLACEHOLDER.finditer(rule.rule)
         ]
         operation: dict[str, Any] = {"responses": {"default": {"description": "The service's response"}}}
         for key, value in (("summary", summary), ("description", description), ("parameters", parameters)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from werkzeug.wrappers import Response
 
 from nameko.web._environ import Environ
+from nameko.web._lazy import LazyResponse, plain_parts
 from nameko.web._response import ResponseWriter
 
 # Fields that werkzeug rewrites when it turns a response into WSGI.
@@ -14,6 +15,11 @@ _BODILESS = frozenset({101, 204, 304})
 
 def send_response(response: Response, environ: Environ, writer: ResponseWriter) -> None:
     """Send `response`, in the same form that calling it as a WSGI application gives it, and close it."""
+    if type(response) is LazyResponse:
+        parts = plain_parts(response)
+        if parts is not None:
+            writer.send_whole(*parts)
+            return
     if _is_plain(response):
         try:
             writer.send_whole(response.status, response.headers, b"".join(response.response))  # type: ignore[arg-type]

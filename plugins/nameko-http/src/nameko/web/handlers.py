@@ -14,12 +14,15 @@ from nameko.containers import WorkerContext
 from nameko.exceptions import BadRequest, ContainerBeingKilled, serialize
 from nameko.extensions import Entrypoint, ExcInfo
 from nameko.web._failures import internal_server_error
+from nameko.web._lazy import LazyResponse
 from nameko.web._outcome import Outcome
 from nameko.web.server import WebServer
 
 __all__ = ["HttpRequestHandler", "http"]
 
 _log = getLogger(__name__)
+
+_MAX_SHAPES = 100
 
 
 class _NotAString(TypeError):
@@ -46,6 +49,7 @@ class HttpRequestHandler(Entrypoint):
         super().__init__(**kwargs)
         self.method = method
         self.url = url
+        self._accepted_shapes: set[tuple[Any, ...]] = set()
 
     def get_url_rule(self) -> Rule:
         """The werkzeug rule of this entrypoint."""
@@ -73,7 +77,7 @@ class HttpRequestHandler(Entrypoint):
         try:
             context_data = self.server.context_data_from_headers(request)
             args, kwargs = self.get_entrypoint_parameters(request)
-            self.check_signature(args, kwargs)
+            self._check_shape(args, kwargs)
             outcome = Outcome()
             self.container.spawn_worker(
                 self, args, kwargs, context_data=context_data, handle_result=partial(self.handle_result, outcome)
@@ -87,6 +91,14 @@ class HttpRequestHandler(Entrypoint):
             _log.exception("%r could not answer %s %s", self, request.method, request.path)
             exc = caught
         return self.response_from_exception(exc)
+
+    def _check_shape(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Whether a method takes arguments depends on their number and names, and those of a URL are always the same.
+        shape = (len(args), *kwargs)
+        if shape not in self._accepted_shapes:
+            self.check_signature(args, kwargs)
+            if len(self._accepted_shapes) < _MAX_SHAPES:
+                self._accepted_shapes.add(shape)
 
     def handle_result(
         self, event: Any, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
@@ -109,7 +121,7 @@ class HttpRequestHandler(Entrypoint):
             status, payload = result
         if not isinstance(payload, str):
             raise _NotAString(payload)
-        return Response(payload, status=status, headers=headers)
+        return LazyResponse(payload, status, headers)
 
     def response_from_exception(self, exc: BaseException) -> Response:
         """The response for what the method raised.

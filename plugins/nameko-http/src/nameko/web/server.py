@@ -19,6 +19,7 @@ from nameko.web._body import RequestBody
 from nameko.web._connection import Application, WsgiApplication, serve_wsgi
 from nameko.web._environ import Environ
 from nameko.web._http_server import HttpServer
+from nameko.web._lazy import LazyRequest
 from nameko.web._listener import Acceptor, listen
 from nameko.web._middleware import wrap
 from nameko.web._openapi import OpenApiDocument
@@ -228,8 +229,7 @@ class WsgiApp:
             body = environ["wsgi.input"]
             if type(body) is RequestBody:
                 body.buffer(self._body_buffer_bytes)
-            request = Request(environ)
-            request.path_values = values  # type: ignore[attr-defined]
+            request = LazyRequest(environ, values)
             response = provider.handle_request(request)
             if "files" in request.__dict__:  # uploads, in temporary files
                 response.call_on_close(request.close)
