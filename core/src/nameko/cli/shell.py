@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from typing import Any
 
+from nameko import concurrency
 from nameko.cli._services import import_services
 from nameko.cli._shell_interfaces import INTERFACES, run_script
 from nameko.config import config as global_config
@@ -40,6 +41,8 @@ def main(interface: str | None, services: Sequence[str]) -> int:
 
 _log = getLogger(__name__)
 
+_STOP_TIMEOUT_S = 2
+
 
 class Session:
     """What a shell works with, from before its first prompt to after its last."""
@@ -70,7 +73,7 @@ class Session:
         try:
             yield
         finally:
-            runner.stop()
+            _stop_soon(runner)
 
     @property
     def banner(self) -> str:
@@ -78,6 +81,12 @@ class Session:
         services = f"; running {', '.join(self._services)}" if self._services else ""
         broker = mask_text(str(self._config.get(AMQP_URI_CONFIG_KEY, "in-process")))
         return f"Nameko shell, Python {sys.version.split()[0]}; broker: {broker}{services}\nSee n, and dir(n)."
+
+
+def _stop_soon(runner: ServiceRunner) -> None:
+    # Whoever leaves a shell does not wait half a minute for a worker that was only tried out.
+    if concurrency.wait_all([concurrency.spawn(runner.stop)], _STOP_TIMEOUT_S):
+        runner.kill()
 
 
 class Namespace:
