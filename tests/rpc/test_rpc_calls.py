@@ -315,6 +315,8 @@ def test_errors_are_hidden_on_request_but_for_those_that_are_expected(
     assert any(error_id in record.getMessage() and "ü" in record.getMessage() for record in caplog.records)
     with pytest.raises(RemoteError, match="KeyError 'shelf'"):
         cluster.shop.misplaced()
+    with pytest.raises(RemoteError, match="InternalError"):
+        cluster.shop.unserializable()
     with pytest.raises(MethodNotFound):
         cluster.shop.nothing()
 

@@ -63,6 +63,7 @@ DROPPED: dict[str, dict[str, Any]] = {
         "body": '{"result": 1, "error": null, "args": [], "kwargs": {}}',
         "reply_to": "<mine>",
     },
+    "properties that are no text": {"correlation_id": b"\xff\xfe", "reply_to": "<mine>"},
     "nothing at all": {"body": b"", "content_type": None, "content_encoding": None},
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable
 from functools import partial
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import AMQPError
-from kombu.serialization import registry as serializers
 
 from nameko import concurrency
 from nameko.amqp import Broker, MessageTooLarge, PublishTimeout, UndeliverableMessage
@@ -62,12 +62,15 @@ class RpcConsumer(SharedExtension):
         exchange = get_rpc_exchange(config)
         self._queue = request_queue(self.container.service_name, exchange)
         self._expose_errors = bool(config.get(EXPOSE_ERRORS_CONFIG_KEY, True))
-        self._responder = Responder(self.broker, exchange.name, self.container.serializer, self.container.accept)
+        self._responder = Responder(self.broker, exchange.name, self._presentable)
 
     def start(self) -> None:
-        """Begin to consume."""
-        if not self._stopped:
-            self._subscription = self.broker.subscribe(self._queue, self.handle_message)
+        """Begin to consume, if there is an entrypoint that wants requests."""
+        if self._stopped or not self._providers:
+            return
+        self._subscription = self.broker.subscribe(self._queue, self.handle_message)
+        if self._stopped:  # meanwhile
+            self._subscription.stop()
 
     def stop(self) -> None:
         """Take no more requests; those that wait go back to the queue. Workers that run can still reply."""
@@ -129,7 +132,7 @@ class RpcConsumer(SharedExtension):
 
         :returns: result and exc_info; where the result could not be serialized, the exception that says so
         """
-        error = None if exc_info is None else self._error_to_send(message, exc_info[1])
+        error = None if exc_info is None else exc_info[1]
         result, unserializable = self._responder.send_response(message, result, error)
         if not message.acknowledged:
             message.ack()
@@ -139,7 +142,7 @@ class RpcConsumer(SharedExtension):
         """Give a request back to the queue."""
         message.requeue()
 
-    def _error_to_send(self, message: Message, exc: BaseException) -> BaseException:
+    def _presentable(self, message: Message, exc: BaseException) -> BaseException:
         if self._expose_errors or isinstance(exc, BadRequest):
             return exc
         provider = self._providers.get(message.delivery_info["routing_key"])
@@ -166,15 +169,15 @@ class Responder:
 
     :param broker: publishes them
     :param exchange: to this exchange
-    :param serializer: for requests whose own serializer is not known or not accepted; others get theirs back
-    :param accept: the names of the serializers that are accepted
+    :param presentable: what to show the caller of an exception, given the request and the exception
     """
 
-    def __init__(self, broker: Broker, exchange: str, serializer: str, accept: list[str]) -> None:
+    def __init__(
+        self, broker: Broker, exchange: str, presentable: Callable[[Message, BaseException], BaseException]
+    ) -> None:
         self._broker = broker
         self._exchange = exchange
-        self._default_serializer = serializer
-        self._accept = frozenset(accept)
+        self._presentable = presentable
 
     def send_response(self, message: Message, result: Any, error: BaseException | None) -> tuple[Any, ExcInfo | None]:
         """Reply to `message`; returns when the broker has the reply, or will not get it.
@@ -193,7 +196,7 @@ class Responder:
         return result, None
 
     def _send_error(self, message: Message, error: BaseException) -> None:
-        body = error_body(error)
+        body = error_body(self._presentable(message, error))
         try:
             self._send(message, body)
         except Exception as exc:
@@ -227,9 +230,10 @@ class Responder:
             "mandatory": True,
         }
 
-    def _serializer_for(self, content_type: str | None) -> str:
-        name = serializers.type_to_name.get(content_type)
-        return name if name in self._accept else self._default_serializer
+    def _serializer_for(self, content_type: str | None) -> str | None:
+        # The caller's own. One that is not known, or not accepted, makes way for the container's.
+        codecs = self._broker.codecs
+        return codecs.serializer_for(content_type) if content_type in codecs.accept else None
 
     def _send_again(self, body: dict[str, Any], reply: dict[str, Any]) -> None:
         try:
