@@ -63,7 +63,6 @@ DROPPED: dict[str, dict[str, Any]] = {
         "body": '{"result": 1, "error": null, "args": [], "kwargs": {}}',
         "reply_to": "<mine>",
     },
-    "properties that are no text": {"correlation_id": b"\xff\xfe", "reply_to": "<mine>"},
     "nothing at all": {"body": b"", "content_type": None, "content_encoding": None},
 }
 
@@ -76,6 +75,15 @@ def test_message_that_cannot_be_answered_is_dropped_and_counted(
     if message.get("reply_to") == "<mine>":
         message["reply_to"] = raw.reply_to
     raw.send(routing_key="echo.echo", **message)
+    eventually(lambda: counters(echo)["messages_rejected"] == 1)
+    assert_serves(raw, echo)
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["rabbitmq"], indirect=True)
+@pytest.mark.parametrize("name", ["correlation_id", "message_id", "reply_to"])
+def test_properties_that_are_no_text(echo: ServiceContainer, raw: Any, name: str, eventually: Eventually) -> None:
+    raw.send(REQUEST, "echo.echo", **{"reply_to": raw.reply_to, name: b"\xff\xfe"})
     eventually(lambda: counters(echo)["messages_rejected"] == 1)
     assert_serves(raw, echo)
 
