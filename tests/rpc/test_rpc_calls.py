@@ -25,7 +25,7 @@ from nameko.exceptions import (
     deserialize_to_instance,
 )
 from nameko.extensions import DependencyProvider
-from nameko.rpc import Client, ClusterRpc, MethodProxy, Rpc, RpcProxy, ServiceProxy, rpc
+from nameko.rpc import Client, ClusterRpc, MethodProxy, Rpc, RpcProxy, RpcReply, ServiceProxy, rpc
 from nameko.testing.services import dummy, entrypoint_hook
 
 Start = Callable[..., ServiceContainer]
@@ -172,6 +172,18 @@ def test_result_can_be_asked_for_again(act: Callable[..., Any]) -> None:
         return reply.result(), reply.result(), reply.get_response()
 
     assert act(twice) == (3, 3, {"result": 3, "error": None})
+
+
+def test_reply_of_ones_own_making() -> None:
+    class Bodies:
+        def __init__(self) -> None:
+            self.bodies = [{"result": 1, "error": None}]
+
+        def wait(self) -> dict[str, Any]:
+            return self.bodies.pop()
+
+    reply = RpcReply(Bodies())
+    assert (reply.result(), reply.result()) == (1, 1)
 
 
 def test_error_can_be_asked_for_again(act: Callable[..., Any]) -> None:
