@@ -15,6 +15,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "nameko-2.14.1": ("nameko==2.14.1", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
     "nameko-3.0.0rc11": ("nameko==3.0.0rc11", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
     "faststream": ("faststream[rabbit]",),
+    "uvicorn": ("uvicorn[standard]", "starlette"),
 }
 
 
