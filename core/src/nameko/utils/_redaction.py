@@ -1,9 +1,8 @@
-"""Small helpers: import by path, redaction of arguments and URLs."""
+"""Redaction of arguments and URLs, for logs."""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import re
 from collections.abc import Mapping, MutableMapping, MutableSequence
@@ -18,22 +17,6 @@ REDACTED = "********"
 
 # One step of a path like `name.key[0]`: a key or an index.
 _PATH_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-
-
-def import_from_path(path: str | None) -> Any:
-    """The object at the dotted `path`, `"package.module.name"`; None for None.
-
-    :raises ImportError: when there is no such module, or no such name in it
-    """
-    if path is None:
-        return None
-    module_path, _, name = path.rpartition(".")
-    if not module_path:
-        raise ImportError(f"`{path}` is not the path of an object in a module")
-    try:
-        return getattr(importlib.import_module(module_path), name)
-    except AttributeError:
-        raise ImportError(f"`{path}`: module `{module_path}` has no `{name}`") from None
 
 
 def get_redacted_args(entrypoint: Entrypoint, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -116,3 +99,6 @@ def _is_web_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and "@" not in parts.netloc and parts.port is not None
     except ValueError:
         return False
+
+
+get_redacted_args.__module__ = sanitize_url.__module__ = "nameko.utils"
