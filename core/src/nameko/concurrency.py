@@ -329,6 +329,14 @@ class WorkerThread(TaskThread):
     scope: object | None = None
     #: What to call the thread in the log.
     label: object = "a worker"
+    #: Where to give its slot back.
+    pool: WorkerPool | None = None
+
+    def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """What runs in the thread."""
+        super().main(function, args, kwargs)
+        if self.pool is not None:
+            self.pool._spawn_done(self)
 
     # Timeouts, and all else that wants to raise something here later, look `throw` up when they are made, and call
     # what they got when they fire. So it can carry where it was made.
@@ -369,14 +377,17 @@ class WorkerPool(GreenPool):  # type: ignore[misc]
 
         In a thread of this very pool it does not block but calls the function, since the pool might never have room.
         """
-        if self.sem.counter <= 0 and current() in self.coroutines_running:
+        if self.sem.balance > 0:  # nobody waits: spares the call on the path of every message
+            self.sem.counter -= 1
+        elif current() in self.coroutines_running:
             thread = WorkerThread(current())
             thread.main(function, args, kwargs)
             return thread
-        self.sem.acquire()
+        else:
+            self.sem.acquire()
         thread = _start(WorkerThread, function, args, kwargs)
+        thread.pool = self
         self.coroutines_running.add(thread)
-        thread.link(self._spawn_done)
         return thread
 
     def waitall(self) -> None:

@@ -353,20 +353,20 @@ class ServiceContainer:
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
-        self._refuse_when_going_down()
+        if self._being_killed or not self._takes_workers:
+            raise self._going_down()
         worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, data=context_data)
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
         if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot
             thread.kill()
-            self._refuse_when_going_down()
+            raise self._going_down()
         thread.label = worker_ctx
         self._worker_threads[worker_ctx] = thread
         thread.link(self._handle_worker_exited, worker_ctx)
         return worker_ctx
 
-    def _refuse_when_going_down(self) -> None:
-        if self._being_killed or not self._takes_workers:
-            raise ContainerBeingKilled(f"{self.service_name} is going down and takes no more work")
+    def _going_down(self) -> ContainerBeingKilled:
+        return ContainerBeingKilled(f"{self.service_name} is going down and takes no more work")
 
     def _run_worker(self, worker_ctx: WorkerContext, handle_result: ResultHandler | None) -> None:
         observers = self.observers
