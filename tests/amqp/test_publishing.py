@@ -217,7 +217,7 @@ def test_a_header_of_an_unknown_type_is_refused_before(make_broker, rabbitmq_uri
     broker = make_broker(rabbitmq_uri)
     broker.declare(EXCHANGE)
     for headers in ({"x": object()}, {"x": 2**70}, {"k" * 300: 1}):
-        with pytest.raises(Exception, match=r"application_headers|Table type"):
+        with pytest.raises(Exception, match="headers cannot be encoded"):
             publish(broker, 1, headers=headers)
     with pytest.raises(Exception, match="`reply_to` has 256 bytes"):
         publish(broker, 1, reply_to="x" * 256)

@@ -11,6 +11,7 @@ import sys
 import time
 from urllib.parse import urlsplit
 
+import amqp
 import kombu
 import pytest
 from amqp.exceptions import FrameError, FrameSyntaxError, NotFound, PreconditionFailed, UnexpectedFrame
@@ -446,3 +447,32 @@ def test_tls_options_that_cannot_work(make_broker, rabbitmq_uri):
     with pytest.raises(ConfigurationError, match="cert_reqs `maybe`"):
         make_broker(uri, AMQP_SSL={"cert_reqs": "maybe"})
     assert ssl.OPENSSL_VERSION  # the module that all of this is about
+
+
+def test_properties_are_encoded_as_py_amqp_does():
+    chance = random.Random(7)
+    values = {
+        "content_type": ["application/json", "ü/x", None],
+        "content_encoding": ["utf-8", None],
+        "application_headers": [
+            {},
+            {"nameko.call_id_stack": ["a.b.c", "d.e.f"], "ü": "ö"},
+            {"i": 5, "big": 2**40, "neg": -3, "t": True, "f": 1.5, "n": None, "b": b"\xff", "d": {"x": [1, "y", []]}},
+            None,
+        ],
+        "delivery_mode": [1, 2, None],
+        "priority": [0, 9, None],
+        "correlation_id": ["c" * 36, None],
+        "reply_to": ["r", None],
+        "expiration": ["1000", None],
+        "message_id": ["m", None],
+        "timestamp": [1_700_000_000, None],
+        "type": ["t", None],
+        "user_id": ["u", None],
+        "app_id": ["a", None],
+        "cluster_id": ["k", None],
+    }
+    for _ in range(300):
+        properties = {name: chance.choice(choices) for name, choices in values.items()}
+        expected = amqp.Message(b"", **properties)._serialize_properties()
+        assert wire.encode_properties(properties) == expected

@@ -7,6 +7,7 @@ are left to py-amqp.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Any
@@ -35,24 +36,10 @@ _method_id = Struct(">HH")
 _ack_arguments = Struct(">QB")
 _deliver_arguments = Struct(">QB")
 _content_size = Struct(">Q")
+_long_size = Struct(">I")
 # A whole frame: header, class and method, delivery tag, multiple or requeue, end.
 _settle_frame = Struct(">BHI4sQBB")
 _content_header = Struct(">BHIHHQ")
-
-# Properties of the class basic in the order of their flags, the highest bit first (1.8.1). The table of headers, which
-# has the flag in between, is treated apart.
-_SHORT_STRINGS = {
-    "content_type": 0x8000,
-    "content_encoding": 0x4000,
-    "correlation_id": 0x0400,
-    "reply_to": 0x0200,
-    "expiration": 0x0100,
-    "message_id": 0x0080,
-    "type": 0x0020,
-    "user_id": 0x0010,
-    "app_id": 0x0008,
-    "cluster_id": 0x0004,
-}
 
 
 class OutboundMessage:
@@ -72,26 +59,67 @@ class OutboundMessage:
 
 
 def encode_properties(properties: Mapping[str, Any]) -> bytes:
-    """The flags and values of a content header (4.2.6.1).
+    """The flags and values of a content header (4.2.6.1); the values stand in the order of their flags (1.8.1).
 
     :raises FrameSyntaxError: when a value is of a type that AMQP does not know, or too long
     """
-    flags = 0
-    values: list[bytes] = []
     get = properties.get
-    for name, flag, encode in _PROPERTIES:
+    flags, content = _encode_content_type(get("content_type"), get("content_encoding"))
+    values = [content]
+    headers = get("application_headers")
+    if headers is not None:
+        flags |= 0x2000
+        values.append(_table(headers))
+    mode_flags, mode = _encode_mode(get("delivery_mode"), get("priority"))
+    flags |= mode_flags
+    values.append(mode)
+    for name, flag, encode in _OTHER_PROPERTIES:
         value = get(name)
         if value is not None:
             flags |= flag
             values.append(encode(name, value))
-    return flags.to_bytes(2, "big") + b"".join(values)
+    return b"%c%c%b" % (flags >> 8, flags & 0xFF, b"".join(values))
+
+
+def _remembered(fn: Callable[[Any, Any], tuple[int, bytes]]) -> Callable[[Any, Any], tuple[int, bytes]]:
+    # A service uses few values of these properties, again and again.
+    remembered = lru_cache(maxsize=256)(fn)
+
+    def call(first: Any, second: Any) -> tuple[int, bytes]:
+        try:
+            return remembered(first, second)
+        except TypeError:  # not hashable, which no valid value is
+            return fn(first, second)
+
+    return call
+
+
+@_remembered
+def _encode_content_type(content_type: Any, content_encoding: Any) -> tuple[int, bytes]:
+    flags, encoded = 0, b""
+    if content_type is not None:
+        flags, encoded = 0x8000, _short_string("content_type", content_type)
+    if content_encoding is not None:
+        flags, encoded = flags | 0x4000, encoded + _short_string("content_encoding", content_encoding)
+    return flags, encoded
+
+
+@_remembered
+def _encode_mode(delivery_mode: Any, priority: Any) -> tuple[int, bytes]:
+    flags, encoded = 0, b""
+    if delivery_mode is not None:
+        flags, encoded = 0x1000, _octet("delivery_mode", delivery_mode)
+    if priority is not None:
+        flags, encoded = flags | 0x0800, encoded + _octet("priority", priority)
+    return flags, encoded
 
 
 def _short_string(name: str, value: Any) -> bytes:
     encoded = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-    if len(encoded) > 255:
-        raise FrameSyntaxError(f"`{name}` has {len(encoded)} bytes; AMQP allows 255")
-    return len(encoded).to_bytes(1, "big") + encoded
+    length = len(encoded)
+    if length > 255:
+        raise FrameSyntaxError(f"`{name}` has {length} bytes; AMQP allows 255")
+    return b"%c%b" % (length, encoded)
 
 
 def _octet(name: str, value: Any) -> bytes:
@@ -101,15 +129,6 @@ def _octet(name: str, value: Any) -> bytes:
         raise FrameSyntaxError(f"`{name}` must be an integer from 0 to 255, not {value!r}") from None
 
 
-def _table(name: str, value: Any) -> bytes:
-    try:
-        return dumps("F", [value])  # type: ignore[no-any-return]
-    except FrameSyntaxError:
-        raise
-    except (StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
-        raise FrameSyntaxError(f"`{name}` cannot be encoded: {exc}") from None
-
-
 def _timestamp(name: str, value: Any) -> bytes:
     try:
         return _content_size.pack(int(value))
@@ -117,18 +136,40 @@ def _timestamp(name: str, value: Any) -> bytes:
         raise FrameSyntaxError(f"`{name}` must be seconds since 1970, not {value!r}") from None
 
 
-_PROPERTIES: tuple[tuple[str, int, Callable[[str, Any], bytes]], ...] = tuple(
-    sorted(
-        [
-            *((name, flag, _short_string) for name, flag in _SHORT_STRINGS.items()),
-            ("application_headers", 0x2000, _table),
-            ("delivery_mode", 0x1000, _octet),
-            ("priority", 0x0800, _octet),
-            ("timestamp", 0x0040, _timestamp),
-        ],
-        key=lambda entry: -entry[1],
-    )
+_OTHER_PROPERTIES: tuple[tuple[str, int, Callable[[str, Any], bytes]], ...] = (
+    ("correlation_id", 0x0400, _short_string),
+    ("reply_to", 0x0200, _short_string),
+    ("expiration", 0x0100, _short_string),
+    ("message_id", 0x0080, _short_string),
+    ("timestamp", 0x0040, _timestamp),
+    ("type", 0x0020, _short_string),
+    ("user_id", 0x0010, _short_string),
+    ("app_id", 0x0008, _short_string),
+    ("cluster_id", 0x0004, _short_string),
 )
+
+
+def _table(headers: Any) -> bytes:
+    try:
+        fields = b"".join([_short_string("header name", name) + _field(value) for name, value in headers.items()])
+    except FrameSyntaxError as exc:
+        raise FrameSyntaxError(f"headers cannot be encoded: {exc.reply_text}") from None
+    except (StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
+        raise FrameSyntaxError(f"headers cannot be encoded: {exc}") from None
+    return _long_size.pack(len(fields)) + fields
+
+
+def _field(value: Any) -> bytes:
+    # 4.2.1; strings and lists of them are most of what there is. The rest is left to py-amqp.
+    kind = type(value)
+    if kind is str:
+        encoded = value.encode("utf-8", "surrogatepass")
+        return b"S%b%b" % (_long_size.pack(len(encoded)), encoded)
+    if kind is list:
+        items = b"".join([_field(item) for item in value])
+        return b"A%b%b" % (_long_size.pack(len(items)), items)
+    table: bytes = dumps("F", [{"": value}])
+    return table[5:]  # after the size of the table and an empty name
 
 
 def encode_method(channel_id: int, method: tuple[int, int], arguments: bytes) -> bytes:
