@@ -30,7 +30,7 @@ def get_connection(
     transport_options: Mapping[str, Any] | None = None,
 ) -> Iterator[kombu.Connection]:
     """A connection from kombu's pool for these arguments, to which it returns at the end of the block."""
-    connection = _connection(amqp_uri, ssl, login_method, dict(transport_options or DEFAULT_TRANSPORT_OPTIONS))
+    connection = make_connection(amqp_uri, ssl, login_method, transport_options)
     with kombu.pools.connections[connection].acquire(block=True) as pooled:
         yield pooled
 
@@ -48,14 +48,18 @@ def get_producer(
     :param confirms: whether `publish` waits for the broker's confirm
     """
     options = {**(transport_options or DEFAULT_TRANSPORT_OPTIONS), "confirm_publish": confirms}
-    connection = _connection(amqp_uri, ssl, login_method, options)
+    connection = make_connection(amqp_uri, ssl, login_method, options)
     with kombu.pools.producers[connection].acquire(block=True) as pooled:
         yield pooled
 
 
-def _connection(uri: str, ssl: Any, login_method: str | None, options: dict[str, Any]) -> kombu.Connection:
-    in_process = {"transport": transport_class(uri)} if uri.startswith("memory:") else {}
-    return kombu.Connection(uri, ssl=ssl, login_method=login_method, transport_options=options, **in_process)
+def make_connection(
+    amqp_uri: str, ssl: Any, login_method: str | None, transport_options: Mapping[str, Any] | None
+) -> kombu.Connection:
+    """A kombu connection of the caller's own, not opened yet."""
+    options = dict(transport_options or DEFAULT_TRANSPORT_OPTIONS)
+    in_process = {"transport": transport_class(amqp_uri)} if amqp_uri.startswith("memory:") else {}
+    return kombu.Connection(amqp_uri, ssl=ssl, login_method=login_method, transport_options=options, **in_process)
 
 
 class Publisher:

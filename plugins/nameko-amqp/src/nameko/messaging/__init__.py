@@ -20,12 +20,15 @@
 from nameko.messaging._consumer import Consumer
 from nameko.messaging._headers import HeaderDecoder, HeaderEncoder, decode_from_headers, encode_to_headers
 from nameko.messaging._publisher import Publisher
+from nameko.messaging._queue_consumer import QueueConsumer, QueueConsumerStopped
 
 __all__ = [
     "Consumer",
     "HeaderDecoder",
     "HeaderEncoder",
     "Publisher",
+    "QueueConsumer",
+    "QueueConsumerStopped",
     "consume",
     "decode_from_headers",
     "encode_to_headers",
@@ -35,5 +38,14 @@ __all__ = [
 consume = Consumer.decorator
 
 # Where users find them, and what tracebacks and pickles should say.
-for _public in (Consumer, HeaderDecoder, HeaderEncoder, Publisher, decode_from_headers, encode_to_headers):
+for _public in (
+    Consumer,
+    HeaderDecoder,
+    HeaderEncoder,
+    Publisher,
+    QueueConsumer,
+    QueueConsumerStopped,
+    decode_from_headers,
+    encode_to_headers,
+):
     _public.__module__ = __name__

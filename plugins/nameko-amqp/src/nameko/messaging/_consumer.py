@@ -16,6 +16,7 @@ from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint
 from nameko.messaging._backoff import Backoff
 from nameko.messaging._headers import HeaderDecoder
+from nameko.messaging._queue_consumer import QueueConsumer, overridden_prefetch
 
 if TYPE_CHECKING:
     from nameko.containers import WorkerContext
@@ -39,6 +40,7 @@ class Consumer(HeaderDecoder, Entrypoint):
     """
 
     broker = Broker()
+    queue_consumer = QueueConsumer()  # of nameko 2.14, for subclasses that use it
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class Consumer(HeaderDecoder, Entrypoint):
         queue = self.queue
         assert queue is not None  # see setup()
         name = f"queue {queue.name}, for {self.method_name}()"
-        self._subscription = self.broker.subscribe(queue, self._receive, prefetch=self.prefetch_count, name=name)
+        prefetch = overridden_prefetch(self.queue_consumer) if self.prefetch_count is None else self.prefetch_count
+        self._subscription = self.broker.subscribe(queue, self._receive, prefetch=prefetch, name=name)
 
     def stop(self) -> None:
         """Take no more messages. Those that are not with a worker yet go back to the queue."""

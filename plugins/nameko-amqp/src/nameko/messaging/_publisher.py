@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kombu import Exchange, Queue
 
 from nameko.amqp.broker import Broker
+from nameko.amqp.publish import Publisher as KombuPublisher
+from nameko.amqp.settings import IN_PROCESS_URI
+from nameko.constants import AMQP_SSL_CONFIG_KEY, AMQP_URI_CONFIG_KEY, LOGIN_METHOD_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider
 from nameko.messaging._headers import HeaderEncoder
 from nameko.messaging._options import broker_arguments, exchange_name, unknown_options
+from nameko.messaging._own_publisher import OwnPublisher
 
 if TYPE_CHECKING:
     from nameko.containers import WorkerContext
@@ -39,6 +43,9 @@ class Publisher(HeaderEncoder, DependencyProvider):
 
     broker = Broker()
 
+    #: As in nameko 2.14: a subclass that sets another one, or overrides `amqp_uri`, publishes through it.
+    publisher_cls: type[KombuPublisher] = KombuPublisher
+
     def __init__(
         self,
         exchange: Exchange | None = None,
@@ -59,18 +66,51 @@ class Publisher(HeaderEncoder, DependencyProvider):
             self.declare.append(queue)
         self._arguments: dict[str, Any] = {}
         self._known_entities: set[Entity] = set()
+        self._own_publisher: OwnPublisher | None = None
+
+    @property
+    def amqp_uri(self) -> str:
+        """The broker to publish to: the container's, unless overridden."""
+        return self.container.config.get(AMQP_URI_CONFIG_KEY) or IN_PROCESS_URI
+
+    @property
+    def serializer(self) -> str:
+        """The name of the serializer, where the options say nothing: the container's, unless overridden."""
+        return self.container.serializer
 
     def setup(self) -> None:
         """Declare the exchange and what else is to be there.
 
         :raises ConfigurationError: when one of them exists with other properties, or an option is unknown
         """
+        if self._has_own_publisher():
+            self._own_publisher = self._make_own_publisher()
+            self._own_publisher.declare_all()
+            return
         unknown = unknown_options(self.options)
         if unknown:
             raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
-        self._arguments = broker_arguments(self.options)
+        self._arguments = {"serializer": self.serializer, **broker_arguments(self.options)}
+        self._declare_once(self._entities())
+
+    def _entities(self) -> list[Entity]:
         exchange = self.exchange
-        self._declare_once([exchange, *self.declare] if isinstance(exchange, Exchange) else self.declare)
+        return [exchange, *self.declare] if isinstance(exchange, Exchange) else self.declare
+
+    def _has_own_publisher(self) -> bool:
+        cls = type(self)
+        return cls.publisher_cls is not KombuPublisher or cls.amqp_uri is not Publisher.amqp_uri
+
+    def _make_own_publisher(self) -> OwnPublisher:
+        config = self.container.config
+        publisher = self.publisher_cls(
+            self.amqp_uri,
+            declare=self._entities(),
+            ssl=config.get(AMQP_SSL_CONFIG_KEY),
+            login_method=config.get(LOGIN_METHOD_CONFIG_KEY),
+            **{"serializer": self.serializer, "exchange": self.exchange, **self.options},
+        )
+        return OwnPublisher(publisher)
 
     def _declare_once(self, entities: Sequence[Entity]) -> None:
         new = [entity for entity in entities if entity not in self._known_entities]
@@ -96,6 +136,9 @@ class Publisher(HeaderEncoder, DependencyProvider):
         return publish
 
     def _publish(self, worker_ctx: WorkerContext, msg: Any, options: dict[str, Any]) -> None:
+        if self._own_publisher is not None:
+            self._own_publisher.publish(msg, self.get_message_headers(worker_ctx), options)
+            return
         unknown = unknown_options(options)
         if unknown:
             raise TypeError(f"publish() has no option {', '.join(unknown)}")

@@ -88,6 +88,11 @@ class RpcCall(RpcReply):
         self._error: BaseException | None = None
         pending.add(self)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has its outcome."""
+        return bool(self._ended.ready())
+
     def on_sent(self, error: BaseException | None) -> None:
         """The broker has the request (None), or will not get it."""
         if isinstance(error, (UndeliverableMessage, NotFound)):  # no queue for requests, or not even an exchange
@@ -136,6 +141,34 @@ class RpcCall(RpcReply):
         if self._error is not None:
             raise self._error
         return reply_body(self._reply)
+
+
+class PendingReply:
+    """The reply to a request that somebody else has sent; `wait()`s like an eventlet event.
+
+    :param correlation_id: that of the request
+    :param pending: where it stands until it has ended
+    :param timeout_s: seconds from now to its deadline
+    """
+
+    def __init__(self, correlation_id: str, pending: PendingCalls, timeout_s: float) -> None:
+        self._call = RpcCall("request", correlation_id, correlation_id, pending, timeout_s)
+
+    def wait(self) -> dict[str, Any]:
+        """The decoded body of the reply.
+
+        :raises RpcTimeout: when there is none by the deadline
+        :raises ReplyLost: when it can no longer arrive
+        """
+        return self._call.get_response()
+
+    def ready(self) -> bool:
+        """Whether `wait()` returns at once."""
+        return self._call.ended
+
+    def cancel(self, error: BaseException) -> None:
+        """Nobody waits any more; whoever does nevertheless gets `error`."""
+        self._call.end(error=error)
 
 
 RpcReply.__module__ = RpcCall.__module__ = "nameko.rpc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from logging import getLogger
 from math import inf
 from time import monotonic
@@ -12,6 +13,8 @@ from nameko import concurrency
 from nameko.amqp import Broker
 from nameko.exceptions import ContainerBeingKilled, ReplyLost
 from nameko.extensions import SharedExtension
+from nameko.rpc._calls import PendingReply
+from nameko.rpc._options import default_options
 from nameko.rpc._topology import get_rpc_exchange, reply_queue
 
 if TYPE_CHECKING:
@@ -115,6 +118,21 @@ class ReplyListener(SharedExtension):
     def wait_until_subscribed(self, timeout_s: float) -> bool:
         """Wait, while a lost queue is being replaced, until replies have somewhere to go; whether they have."""
         return self._subscribed.ready() or bool(self._subscribed.wait(timeout=timeout_s))
+
+    def get_reply_event(self, correlation_id: str, timeout_s: float | None = None) -> PendingReply:
+        """Expect a reply to a request that the caller sends itself, with `reply_to=routing_key` and this id.
+
+        :param correlation_id: that of the request
+        :param timeout_s: seconds from now until the reply is given up; by default the configuration's `RPC_TIMEOUT`
+        :returns: whose `wait()` gives the decoded body of the reply; an `RpcReply` can be made of it
+        """
+        if timeout_s is None:
+            timeout_s = default_options(self.container.config, self.container.serializer, {}).timeout_s
+        return PendingReply(correlation_id, self.pending, timeout_s)
+
+    def register_for_reply(self, correlation_id: str) -> Callable[[], dict[str, Any]]:
+        """`get_reply_event` as the 3.0 line has it: a function that waits for the reply, and gives its decoded body."""
+        return self.get_reply_event(correlation_id).wait
 
     def stop(self) -> None:
         """End what is pending: whoever still waits is no worker. The broker removes the queue, some minutes later."""

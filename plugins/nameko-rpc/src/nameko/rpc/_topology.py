@@ -29,6 +29,9 @@ def get_rpc_exchange(config: Mapping[str, Any] | None = None) -> Exchange:
     return Exchange(settings.get(RPC_EXCHANGE_CONFIG_KEY) or DEFAULT_RPC_EXCHANGE, type="topic", durable=True)
 
 
+get_rpc_exchange.__module__ = "nameko.rpc"
+
+
 def request_queue(service_name: str, exchange: Exchange) -> Queue:
     """The queue that all instances of a service take their requests from."""
     return Queue(
