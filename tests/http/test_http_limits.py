@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
+import struct
 import subprocess
 import sys
 import textwrap
 import time
 
 import pytest
+from greenlet import greenlet
 from werkzeug.wrappers import Request, Response
 
 from nameko import concurrency
@@ -49,6 +52,9 @@ class Service:
 
         return Response(pieces())
 
+
+# How many times as long the soak test takes as in everyday runs; 100 for the real thing.
+SOAK = int(os.environ.get("NAMEKO_HTTP_SOAK", "1"))
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -276,7 +282,7 @@ def test_many_slow_clients_do_not_slow_the_others_down(serve):
         return time.monotonic() - started_at
 
     alone_s = min(timed() for _ in range(3))
-    slow = [service.connect() for _ in range(300)]
+    slow = [service.connect() for _ in range(500)]
     for raw in slow:
         raw.send(GET[:-2])
     assert min(timed() for _ in range(3)) < 3 * alone_s + 0.1
@@ -366,25 +372,38 @@ def test_out_of_descriptors():
     assert "Traceback" not in errors
 
 
+@pytest.mark.timeout(1800 if SOAK > 1 else 60)
 def test_nothing_is_left_behind(serve, eventually):
     service = serve(Service)
 
-    def abort() -> None:
+    def requests(count: int) -> None:
+        with service.connect() as raw:
+            for _ in range(count):
+                raw.send(GET)
+                assert raw.response().status == 200
+
+    def abort(sent_bytes: int) -> None:
         raw = service.connect()
-        raw.send(GET[: 10 + len(os.listdir("/proc/self/fd")) % 20])
-        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        raw.send(GET[:sent_bytes])
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.sock.close()
 
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    service.get("/")
-    before = descriptors()
-    with service.connect() as raw:
-        for _ in range(500):
-            raw.send(GET)
-            assert raw.response().status == 200
-    for _ in range(200):
-        abort()
+    def greenlets() -> int:
+        gc.collect()
+        return sum(isinstance(each, greenlet) and not each.dead for each in gc.get_objects())
+
+    requests(200)
+    for number in range(20):
+        abort(number)
     eventually(lambda: service.server._open_connections == 0)
-    eventually(lambda: descriptors() <= before)
+    before = descriptors(), greenlets(), rss_bytes()
+    requests(1000 * SOAK)
+    for number in range(100 * SOAK):
+        abort(number % len(GET))
+    eventually(lambda: service.server._open_connections == 0)
+    eventually(lambda: descriptors() <= before[0])
+    eventually(lambda: greenlets() <= before[1])
+    assert rss_bytes() - before[2] < 5 * 1024 * 1024

@@ -51,10 +51,10 @@ def _reason(exc: OSError) -> str:
 
 
 def _listen_tcp(address: BindAddress) -> Any:
-    host = address.address or None
-    family, kind, protocol, _, target = socket.getaddrinfo(
-        host, address.port, socket.AF_UNSPEC if host else socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-    )[0]
+    host = address.address or "0.0.0.0"
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name such as `localhost` may stand for both: most who connect to it expect IPv4.
+    family, kind, protocol, _, target = min(found, key=lambda each: each[0] != socket.AF_INET)
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
