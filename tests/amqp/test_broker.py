@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 
 import kombu
 import pytest
 
 from nameko import concurrency
-from nameko.amqp import Broker, _plugin
+from nameko.amqp import Broker, BrokerRefused, _plugin
 from nameko.amqp.connections import registry
 from nameko.containers import ServiceContainer
 from nameko.extensions import DependencyProvider, Extension
@@ -181,3 +182,39 @@ def test_a_broken_subscription_does_not_outlive_its_container(make_broker, broke
     concurrency.sleep(0.05)
     broker.container.kill()
     assert broker.container._managed_threads == {}
+
+
+@pytest.fixture
+def limited_uri(rabbitmq_uri):
+    """A user who may neither declare nor use anything whose name begins with `forbidden`."""
+    from nameko.testing.rabbit import Client
+
+    client, user = Client("http://guest:guest@127.0.0.1:15672"), f"limited-{uuid.uuid4().hex[:8]}"
+    vhost = rabbitmq_uri.rpartition("/")[2]
+    allowed = "^(?!forbidden).*"
+    client._call("PUT", "users", user, body={"password": "pw", "tags": ""})
+    client.set_vhost_permissions(vhost, user, allowed, allowed, allowed)
+    yield rabbitmq_uri.replace("guest:guest", f"{user}:pw")
+    client._call("DELETE", "users", user)
+
+
+def test_what_this_user_may_not_declare_or_consume_refuses_the_start(make_broker, limited_uri):
+    broker = make_broker(limited_uri)
+    exchange = kombu.Exchange("forbidden-exchange")
+    with pytest.raises(BrokerRefused, match="exchange `forbidden-exchange` is not for this user: ACCESS_REFUSED"):
+        broker.declare(exchange)
+    with pytest.raises(BrokerRefused, match="queue `forbidden-queue` is not for this user: ACCESS_REFUSED"):
+        broker.subscribe(kombu.Queue("forbidden-queue"), lambda message: None)
+    broker.declare(QUEUE)
+
+
+def test_a_queue_that_another_connection_holds_is_waited_for(make_broker, broker_uri, eventually):
+    """An exclusive queue is locked until the broker notices that its last owner has gone."""
+    queue = kombu.Queue("mine", kombu.Exchange("things", type="topic"), routing_key="mine", exclusive=True)
+    first, second = make_broker(broker_uri, HEARTBEAT=20), make_broker(broker_uri, HEARTBEAT=30)
+    first.subscribe(queue, lambda message: None)
+    subscribing = concurrency.spawn(second.subscribe, queue, lambda message: None)
+    concurrency.sleep(0.3)
+    assert not subscribing.dead
+    first.container.kill()
+    assert subscribing.wait().consuming

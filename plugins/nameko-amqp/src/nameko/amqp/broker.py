@@ -11,9 +11,12 @@ from typing import Any
 import kombu
 
 import amqp
+from amqp.exceptions import AMQPError, ChannelError
+from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
+from nameko.amqp.errors import BrokerRefused
 from nameko.amqp.messages import Message
 from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
 from nameko.amqp.serializers import Codecs
@@ -31,6 +34,8 @@ _log = logging.getLogger(__name__)
 _FLUSH_TIMEOUT_S = 1.0
 # Seconds to wait for the end of a greenthread that has been told to end.
 _JOIN_TIMEOUT_S = 1.0
+# Seconds between attempts to declare.
+_RETRY_S = 0.1
 
 
 class Broker(SharedExtension):
@@ -202,11 +207,7 @@ class Broker(SharedExtension):
             on_done=confirmation,
             **properties,
         )
-        try:
-            confirmation.wait()
-        except BaseException:
-            publication.cancel()  # killed, or struck by a timeout, while waiting
-            raise
+        _wait(confirmation, publication)
 
     def publish_nowait(
         self,
@@ -252,6 +253,29 @@ class Broker(SharedExtension):
         self._require_publisher().submit(publication)
         return publication
 
+    def publish_raw(
+        self,
+        body: bytes,
+        properties: Mapping[str, Any],
+        *,
+        exchange: str,
+        routing_key: str,
+        mandatory: bool = False,
+    ) -> None:
+        """Send what another message consists of; returns when the broker has confirmed it.
+
+        :param body: encoded, and compressed if the headers say so
+        :param properties: by their names in AMQP; headers are `application_headers`
+        :raises: what `publish` raises
+        """
+        self.codecs.check_size(body)
+        deadline = monotonic() + self.settings.publish_timeout_s
+        confirmation = Confirmation()
+        message = self._prepare(body, properties)
+        publication = Publication(message, exchange, routing_key, mandatory, deadline, confirmation)
+        self._require_publisher().submit(publication)
+        _wait(confirmation, publication)
+
     def _encode(self, payload: Any, serializer: str | None, properties: dict[str, Any]) -> bytes:
         if properties.get("content_type") is not None:  # encoded by the caller
             body = (
@@ -264,7 +288,7 @@ class Broker(SharedExtension):
         properties["content_type"], properties["content_encoding"], body = self.codecs.encode(payload, serializer)
         return body
 
-    def _prepare(self, body: bytes, properties: dict[str, Any]) -> Any:
+    def _prepare(self, body: bytes, properties: Mapping[str, Any]) -> Any:
         if self.settings.in_process:
             return amqp.Message(body, **properties)
         return wire.OutboundMessage(body, properties)
@@ -279,12 +303,24 @@ class Broker(SharedExtension):
     def declare(self, *entities: kombu.Exchange | kombu.Queue) -> None:
         """Declare exchanges and queues, with what they are bound to: now, and again after each reconnect.
 
-        :raises ConfigurationError: when one exists with other properties
+        :raises ConfigurationError: when one exists with other properties, or is not to be declared by this user
+        :raises amqp.exceptions.ChannelError: when the broker refuses otherwise
         :raises BrokerUnreachable: when there is no connection within `START_TIMEOUT`
         """
         publisher = self._require_publisher()
-        self._publishing().connection.wait_connected(self.settings.start_timeout_s)
-        publisher.declare(entities)
+        deadline = monotonic() + self.settings.start_timeout_s
+        while True:
+            self._publishing().connection.wait_connected(deadline - monotonic())
+            try:
+                publisher.declare(entities)
+            except (ChannelError, BrokerRefused):
+                raise
+            except (AMQPError, OSError):  # lost meanwhile, or no answer
+                if monotonic() > deadline:
+                    raise
+                concurrency.sleep(_RETRY_S)
+            else:
+                return
 
     def subscribe(
         self,
@@ -342,3 +378,11 @@ class Broker(SharedExtension):
 
     def _count(self, name: str) -> None:
         self.counters[name] += 1
+
+
+def _wait(confirmation: Confirmation, publication: Publication) -> None:
+    try:
+        confirmation.wait()
+    except BaseException:
+        publication.cancel()  # killed, or struck by a timeout, while waiting
+        raise

@@ -116,12 +116,15 @@ class ManagedConnection:
         """Wait until the connection is up.
 
         :raises BrokerRefused: when the broker refuses, and has not accepted before
+        :raises ConfigurationError: when the TLS options cannot work
         :raises BrokerUnreachable: when it is not up within `timeout_s`, or is closed
         """
         deadline = monotonic() + timeout_s
         while not self.connected:
             remaining = deadline - monotonic()
             if self._refused:
+                if isinstance(self.error, ConfigurationError):
+                    raise self.error
                 raise BrokerRefused(f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}")
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
@@ -257,7 +260,8 @@ class ManagedConnection:
 
     def _note_failure(self, error: Exception) -> None:
         self.error = error
-        self._log.failed(error)
+        if not self._refused:  # otherwise the start fails, with the reason
+            self._log.failed(error)
         self._notify()
 
     def _drop(self) -> None:

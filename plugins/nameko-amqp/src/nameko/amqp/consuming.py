@@ -15,16 +15,21 @@ from typing import Any
 
 import kombu
 
-from amqp.exceptions import AMQPError, ChannelError, NotFound, PreconditionFailed, RecoverableConnectionError
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, RecoverableConnectionError, ResourceLocked
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, backoff_s, describe
 from nameko.amqp.messages import Message
-from nameko.amqp.publishing import close_channel, inequivalent
+from nameko.amqp.publishing import close_channel, refused
 from nameko.amqp.serializers import Codecs
 from nameko.concurrency import Event, GreenletExit
 from nameko.exceptions import ContainerBeingKilled
 
 _log = logging.getLogger(__name__)
+
+# Seconds to wait for the broker's answer to basic.cancel.
+_CANCEL_TIMEOUT_S = 1.0
+# Seconds between attempts of a start.
+_RETRY_S = 0.1
 
 Handler = Callable[[Message], None]
 Count = Callable[[str], None]
@@ -84,7 +89,7 @@ class Subscription:
     def start(self, timeout_s: float) -> None:
         """Consume; returns when the broker has agreed.
 
-        :raises ConfigurationError: when the queue exists with other properties
+        :raises ConfigurationError: when the queue exists with other properties, or is not to be consumed by this user
         :raises amqp.exceptions.ChannelError: when the broker refuses otherwise
         :raises BrokerUnreachable: when there is no connection for so long
         """
@@ -94,12 +99,12 @@ class Subscription:
             raw = self._connection.raw
             try:
                 self._consume(raw)
-            except PreconditionFailed as exc:
-                raise inequivalent(self.queue, exc) from None
-            except ChannelError:
-                raise
+            except ChannelError as exc:
+                if not isinstance(exc, ResourceLocked) or monotonic() > deadline:
+                    raise refused(self.queue, exc) from None
+                concurrency.sleep(_RETRY_S)  # its last owner may have gone without the broker having noticed
             except (AMQPError, OSError):  # lost meanwhile
-                concurrency.sleep(0.05)
+                concurrency.sleep(_RETRY_S)
             else:
                 if self._connection.raw is raw:
                     break
@@ -286,10 +291,10 @@ class Subscription:
             except (AMQPError, OSError) as exc:
                 if self._connection.raw is not raw:
                     return
-                failures += 1
                 _log.warning("%s cannot be consumed (%s); trying again", self.name, describe(exc))
                 self._tell_lost(exc)
-            concurrency.sleep(backoff_s(failures))
+                concurrency.sleep(backoff_s(failures, refused=isinstance(exc, AccessRefused)))
+                failures += 1
 
     def _tell_if_gone(self, raw: Any) -> None:
         # The queue may have expired while there was no connection. Declaring it would not show that.
@@ -311,7 +316,3 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name}{'' if self.consuming else ', not consuming'}>"
-
-
-# Seconds to wait for the broker's answer to basic.cancel.
-_CANCEL_TIMEOUT_S = 1.0

@@ -16,10 +16,10 @@ from typing import Any
 
 import kombu
 
-from amqp.exceptions import AMQPError, ChannelError, MessageNacked, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, MessageNacked, PreconditionFailed
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, describe
-from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
 
@@ -403,14 +403,14 @@ class Confirmation:
 def declare(raw: Any, entity: kombu.Exchange | kombu.Queue) -> None:
     """Declare `entity`, with what it is bound to, on a channel for this purpose.
 
-    :raises ConfigurationError: when it exists with other properties
+    :raises ConfigurationError: when it exists with other properties, or is not to be declared by this user
     :raises amqp.exceptions.AMQPError, OSError: when the broker refuses otherwise, or is gone
     """
     channel = raw.channel()
     try:
         entity(channel).declare()
-    except PreconditionFailed as exc:
-        raise inequivalent(entity, exc) from None
+    except ChannelError as exc:
+        raise refused(entity, exc) from None
     finally:
         close_channel(channel)
 
@@ -423,11 +423,15 @@ def close_channel(channel: Any) -> None:
         pass
 
 
-def inequivalent(entity: kombu.Exchange | kombu.Queue, error: Exception) -> ConfigurationError:
-    """The error for an entity that exists with other properties than it is declared with here."""
+def refused(entity: kombu.Exchange | kombu.Queue, error: ChannelError) -> Exception:
+    """The error to raise for an entity that the broker refuses: in words of the configuration where it is that."""
     kind = "queue" if isinstance(entity, kombu.Queue) else "exchange"
-    reply = getattr(error, "reply_text", "") or str(error)
-    return ConfigurationError(
-        f"{kind} `{entity.name}` exists with other properties than it is declared with here: "
-        f"{' '.join(reply.split())}; delete it, or declare it as it is."
-    )
+    reply = " ".join((getattr(error, "reply_text", "") or str(error)).split())
+    if isinstance(error, PreconditionFailed):
+        return ConfigurationError(
+            f"{kind} `{entity.name}` exists with other properties than it is declared with here: {reply}; "
+            "delete it, or declare it as it is."
+        )
+    if isinstance(error, AccessRefused):
+        return BrokerRefused(f"{kind} `{entity.name}` is not for this user: {reply}")
+    return error  # type: ignore[no-any-return]
