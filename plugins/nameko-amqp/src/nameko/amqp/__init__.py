@@ -1,6 +1,7 @@
 """AMQP: connections, confirmed publishing, consuming.
 
-`Broker` is what extensions build on. `get_connection`, `get_producer` and `UndeliverableMessage` are nameko 2.14's.
+`Broker` is what extensions build on. `Retry` and `Backoff` say how a message is tried again. `get_connection`,
+`get_producer` and `UndeliverableMessage` are nameko 2.14's.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ if TYPE_CHECKING:
     from nameko.amqp.errors import UndeliverableMessage as UndeliverableMessage
     from nameko.amqp.messages import Message
     from nameko.amqp.publish import get_connection, get_producer
+    from nameko.amqp.retry import Backoff, Retry
     from nameko.amqp.settings import AmqpSettings
 
 __all__ = [
     "AmqpSettings",
+    "Backoff",
     "Broker",
     "BrokerRefused",
     "BrokerUnreachable",
     "Message",
     "MessageTooLarge",
     "PublishTimeout",
+    "Retry",
     "UndeliverableMessage",
     "get_connection",
     "get_producer",
@@ -32,12 +36,14 @@ __all__ = [
 # Imported when first asked for: the command line imports this package to find the plugin, and must not load kombu.
 _HOMES = {
     "AmqpSettings": "settings",
+    "Backoff": "retry",
     "Broker": "broker",
     "BrokerRefused": "errors",
     "BrokerUnreachable": "errors",
     "Message": "messages",
     "MessageTooLarge": "errors",
     "PublishTimeout": "errors",
+    "Retry": "retry",
     "UndeliverableMessage": "errors",
     "get_connection": "publish",
     "get_producer": "publish",

@@ -30,6 +30,7 @@ def nameko_extensions() -> Sequence[ExtensionInfo]:
 @hookimpl
 def nameko_config_keys() -> Sequence[ConfigKey]:
     """The configuration of the broker, its connections and its messages."""
+    from nameko.amqp.retry import DEFAULT_ATTEMPTS, DEFAULT_DELAY_S, DEFAULT_MAX_DELAY_S
     from nameko.amqp.settings import (
         DEFAULT_CONNECT_TIMEOUT_S,
         DEFAULT_MAX_MESSAGE_BYTES,
@@ -72,6 +73,19 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
             "How long a publisher waits for the broker's confirm.",
         ),
         ConfigKey("PREFETCH_COUNT", "int", None, "Unacknowledged messages per consumer; `max_workers` by default."),
+        ConfigKey(
+            "RETRY_ATTEMPTS",
+            "int",
+            DEFAULT_ATTEMPTS,
+            "How many times a method runs for a message that fails, unless its `Retry` says otherwise.",
+        ),
+        ConfigKey(
+            "RETRY_DELAY",
+            "seconds",
+            DEFAULT_DELAY_S,
+            "How long such a message waits before the second attempt; before each further one twice as long.",
+        ),
+        ConfigKey("RETRY_MAX_DELAY", "seconds", DEFAULT_MAX_DELAY_S, "But no longer than this."),
         ConfigKey(
             "MAX_MESSAGE_BYTES",
             "bytes",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from kombu import Queue
 from kombu.exceptions import ContentDisallowed, DecodeError
 
+from nameko.amqp._retry_wire import restore_origin
 from nameko.amqp.broker import Broker, Message, Subscription
-from nameko.concurrency import schedule
+from nameko.amqp.retry import Retrier, Retry, check_declaration
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint
-from nameko.messaging._backoff import Backoff
 from nameko.messaging._headers import HeaderDecoder
 from nameko.messaging._queue_consumer import QueueConsumer, overridden_prefetch
 
@@ -32,8 +32,10 @@ class Consumer(HeaderDecoder, Entrypoint):
     process dies before. A message that cannot be decoded is rejected and logged.
 
     :param queue: declared at start, with its exchange and bindings. A subclass may set it in `setup()`
-    :param requeue_on_error: give the message back to the queue when the method raises, after a delay that grows with
-        each failure; otherwise it is done with
+    :param requeue_on_error: try the message again when the method raises, whatever it raises, as `Retry` does by
+        default: after a delay that grows with each failure, and parked after the last attempt. Otherwise, and without
+        `retry`, it is done with
+    :param retry: a `Retry`, which says how often and after what to try the message again
     :param prefetch_count: how many messages to take from the broker ahead of their acknowledgements; by default the
         configuration's `PREFETCH_COUNT`, or `max_workers`
     :param kwargs: `expected_exceptions`, `sensitive_arguments`
@@ -47,26 +49,44 @@ class Consumer(HeaderDecoder, Entrypoint):
         queue: Queue | None = None,
         requeue_on_error: bool = False,
         prefetch_count: int | None = None,
+        retry: Retry | None = None,
         **kwargs: Any,
     ) -> None:
+        check_declaration(retry, requeue_on_error, type(self).__name__)
         self.queue = queue
         self.requeue_on_error = requeue_on_error
         self.prefetch_count = prefetch_count
+        self.retry = retry
         self._subscription: Subscription | None = None
-        self._backoff = Backoff()
-        self._held_back: dict[Message, Any] = {}  # with their timers
-        self._stopped = False
+        self._retrier: Retrier | None = None
         super().__init__(**kwargs)
 
     # -- life cycle
 
     def setup(self) -> None:
-        """Check the declaration.
+        """Check the declaration, and declare the parking queue of one with `retry`.
 
-        :raises ConfigurationError: when there is no queue
+        :raises ConfigurationError: when there is no queue, or the configuration of retries cannot work
         """
         if not isinstance(self.queue, Queue):
             raise ConfigurationError(f"{self!r}: `queue` must be a kombu.Queue, not {self.queue!r}.")
+        retry = Retry(on=BaseException) if self.requeue_on_error else self.retry
+        if retry is None:
+            return
+        self._retrier = Retrier(
+            self.broker,
+            retry.completed(self.container.config),
+            self.queue.name,
+            parked_as=self._parked_as(),
+            expected=self.expected_exceptions,
+            who=f"{self.container.service_name}.{self.method_name}",
+        )
+        if self.retry is not None:  # nameko 2.14 has the other one: it must not need permission to make a queue
+            self._retrier.prepare()
+
+    def _parked_as(self) -> str | None:
+        """The base of the parking queue's name; None for the name of the queue."""
+        return None
 
     def start(self) -> None:
         """Consume.
@@ -81,24 +101,20 @@ class Consumer(HeaderDecoder, Entrypoint):
 
     def stop(self) -> None:
         """Take no more messages. Those that are not with a worker yet go back to the queue."""
-        self._stopped = True
         if self._subscription is not None:
             self._subscription.stop()
-        for message in list(self._held_back):
-            self._return(message)
 
     def kill(self) -> None:
         """Take no more messages, at once."""
-        self._stopped = True
-        for timer in self._held_back.values():
-            timer.cancel()
-        self._held_back.clear()
         if self._subscription is not None:
             self._subscription.kill()
 
     # -- a message
 
     def _receive(self, message: Message) -> None:
+        restore_origin(message)
+        if self._retrier is not None and self._retrier.drop_overdue(message):
+            return
         try:
             body = message.decode()
         except (ContentDisallowed, DecodeError) as exc:
@@ -138,23 +154,9 @@ class Consumer(HeaderDecoder, Entrypoint):
         return result, exc_info
 
     def handle_message_processed(self, message: Message, result: Any = None, exc_info: ExcInfo | None = None) -> None:
-        """Settle the message: acknowledge it, or give it back."""
-        if exc_info is not None and self.requeue_on_error:
-            self._requeue_later(message)
-            return
-        self._backoff.forget(message)
-        message.ack()
-
-    def _requeue_later(self, message: Message) -> None:
-        if self._stopped:
-            message.requeue()
-            return
-        # Held here, unacknowledged: should this process die meanwhile, the broker gives it to somebody else.
-        delay_s = self._backoff.delay_s(message)
-        self._held_back[message] = schedule(delay_s, self._return, message)
-
-    def _return(self, message: Message) -> None:
-        timer = self._held_back.pop(message, None)
-        if timer is not None:
-            timer.cancel()
-            message.requeue()
+        """Settle the message: acknowledge it, or see to it that it is tried again or parked."""
+        again = False
+        if exc_info is not None and self._retrier is not None:
+            again = self._retrier.will_come_again_for_certain(message, exc_info[1])
+        if not again:
+            message.ack()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nameko.amqp._retry_wire import EXCHANGE, without_marks
 from nameko.constants import (
     AUTH_TOKEN_CONTEXT_KEY,
     CALL_ID_STACK_CONTEXT_KEY,
@@ -49,10 +50,12 @@ def decode_from_headers(headers: Mapping[Any, Any] | None, prefix: str = HEADER_
 
     Every header is taken, without the prefix where it has one; a prefixed one goes before one that is not. What is
     not of the type that it must have, and what exceeds `MAX_HEADERS_BYTES` in all, is dropped, with a warning in the
-    log. Never raises.
+    log. So is, without one, what retrying a message has added to its headers. Never raises.
     """
     if not headers:
         return {}
+    if EXCHANGE in headers:  # it was tried before
+        headers = without_marks(headers)
     data: dict[str, Any] = {}
     dropped: list[str] = []
     remaining = MAX_HEADERS_BYTES

@@ -12,6 +12,7 @@ from nameko.messaging import Consumer
 from nameko.standalone.events import get_event_exchange
 
 if TYPE_CHECKING:
+    from nameko.amqp import Retry
     from nameko.containers import ServiceContainer
 
 #: One instance of each service that handles the event gets it.
@@ -39,7 +40,9 @@ class EventHandler(Consumer):
     :param handler_type: who gets an event: `SERVICE_POOL`, `SINGLETON` or `BROADCAST`
     :param reliable_delivery: keep events in the queue while no handler is running; otherwise the queue goes away
         with the last handler. A reliable `BROADCAST` needs a `broadcast_identifier` that stays the same over restarts
-    :param requeue_on_error: give the event back to the queue when the method raises; otherwise it is done with
+    :param requeue_on_error: try the event again when the method raises, after a delay that grows, and park it after
+        the last attempt; otherwise, and without `retry`, it is done with
+    :param retry: a `nameko.amqp.Retry`, which says how often and after what to try the event again
     :param kwargs: `expected_exceptions`, `sensitive_arguments`
     :raises EventHandlerConfigurationError: when the container is made, if these do not go together
     """
@@ -51,13 +54,14 @@ class EventHandler(Consumer):
         handler_type: str = SERVICE_POOL,
         reliable_delivery: bool = True,
         requeue_on_error: bool = False,
+        retry: Retry | None = None,
         **kwargs: Any,
     ) -> None:
         self.source_service = source_service
         self.event_type = event_type
         self.handler_type = handler_type
         self.reliable_delivery = reliable_delivery
-        super().__init__(queue=None, requeue_on_error=requeue_on_error, **kwargs)
+        super().__init__(queue=None, requeue_on_error=requeue_on_error, retry=retry, **kwargs)
 
     @property
     def broadcast_identifier(self) -> str | None:
@@ -116,13 +120,23 @@ class EventHandler(Consumer):
         super().setup()
 
     def _queue_name(self) -> str:
-        shared_by_all = f"evt-{self.source_service}-{self.event_type}"
         if self.handler_type == SINGLETON:
-            return shared_by_all
-        shared_by_service = f"{shared_by_all}--{self.container.service_name}.{self.method_name}"
+            return self._name_shared_by_all()
         if self.handler_type == SERVICE_POOL:
-            return shared_by_service
-        return f"{shared_by_service}-{self.broadcast_identifier}"
+            return self._name_shared_by_service()
+        return f"{self._name_shared_by_service()}-{self.broadcast_identifier}"
+
+    def _name_shared_by_all(self) -> str:
+        return f"evt-{self.source_service}-{self.event_type}"
+
+    def _name_shared_by_service(self) -> str:
+        return f"{self._name_shared_by_all()}--{self.container.service_name}.{self.method_name}"
+
+    def _parked_as(self) -> str | None:
+        # The queue of an unreliable broadcast has another name after each start, and would leave a parking queue each.
+        if self.handler_type == BROADCAST and not self.reliable_delivery:
+            return self._name_shared_by_service()
+        return None
 
     @property
     def _declaration(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nameko.amqp.retry import check_declaration
 from nameko.constants import HEADER_PREFIX
 from nameko.extensions import Entrypoint
 from nameko.messaging import decode_from_headers
@@ -12,7 +13,8 @@ from nameko.rpc._server import RpcConsumer
 from nameko.rpc._wire import read_request
 
 if TYPE_CHECKING:
-    from nameko.amqp import Message
+    from nameko.amqp import Message, Retry
+    from nameko.amqp.retry import Retrier
     from nameko.containers import WorkerContext
     from nameko.extensions import ExcInfo
 
@@ -24,13 +26,28 @@ class Rpc(Entrypoint):
     gives the request to another instance, so a method can run more than once.
 
     Override `handle_result` to look at or replace what is sent, and call it on `super()`.
+
+    :param retry: a `nameko.amqp.Retry`: the method runs again for a request after it raised, as long as the caller
+        waits. The caller gets what the last attempt comes to; a request whose last attempt failed is parked as well
+    :param kwargs: `expected_exceptions`, `sensitive_arguments`
+    :raises ConfigurationError: when `retry` is something else
     """
 
     rpc_consumer = RpcConsumer()
 
+    retry: Retry | None = None
+    _retrier: Retrier | None = None
+
+    def __init__(self, *args: Any, retry: Retry | None = None, **kwargs: Any) -> None:
+        check_declaration(retry, False, type(self).__name__)
+        self.retry = retry
+        super().__init__(*args, **kwargs)
+
     def setup(self) -> None:
         """Ask for the method's requests."""
         self.rpc_consumer.register_provider(self)
+        if self.retry is not None:
+            self._retrier = self.rpc_consumer.make_retrier(self, self.retry)
 
     def stop(self) -> None:
         """Take no more requests."""
@@ -43,6 +60,8 @@ class Rpc(Entrypoint):
         :param message: the request itself
         :raises: whatever the caller is to be told instead of a result, such as `IncorrectSignature`
         """
+        if self._retrier is not None and self._retrier.drop_overdue(message):
+            return
         args, kwargs = read_request(body)
         self.check_signature(args, kwargs)
         self.container.spawn_worker(
@@ -56,11 +75,21 @@ class Rpc(Entrypoint):
     def handle_result(
         self, message: Message, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None
     ) -> tuple[Any, ExcInfo | None]:
-        """Reply to a request with the outcome of its worker, and acknowledge the request.
+        """Reply to a request with the outcome of its worker, and acknowledge the request; or have it tried again.
 
         :returns: result and exc_info, as the service's dependencies are to see them
         """
+        if exc_info is not None and self._retrier is not None and self._will_come_again(message, exc_info[1]):
+            return result, exc_info
         return self.rpc_consumer.handle_result(message, result, exc_info)
+
+    def _will_come_again(self, message: Message, exc: BaseException) -> bool:
+        assert self._retrier is not None
+        try:
+            return self._retrier.will_come_again(message, exc)
+        except Exception as error:  # then the caller learns now what the method raised
+            self._retrier.log_failure(error)
+            return False
 
 
 Rpc.__module__ = "nameko.rpc"

@@ -13,6 +13,7 @@ from amqp.exceptions import AMQPError
 
 from nameko import concurrency
 from nameko.amqp import Broker, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp.retry import Address, Retrier
 from nameko.exceptions import (
     BadRequest,
     ContainerBeingKilled,
@@ -25,7 +26,7 @@ from nameko.rpc._topology import get_rpc_exchange, request_queue
 from nameko.rpc._wire import Refused, check_answerable, check_is_no_reply, error_body, result_body
 
 if TYPE_CHECKING:
-    from nameko.amqp import Message
+    from nameko.amqp import Message, Retry
     from nameko.extensions import ExcInfo
     from nameko.rpc._entrypoint import Rpc
 
@@ -85,6 +86,29 @@ class RpcConsumer(SharedExtension):
     def unregister_provider(self, provider: Rpc) -> None:
         """`provider` is stopping, and with it the container: nothing more is taken for any of its entrypoints."""
         self.stop()
+
+    def make_retrier(self, provider: Rpc, retry: Retry) -> Retrier:
+        """What tries the requests for `provider` again, as `retry` says.
+
+        :raises ConfigurationError: when the configuration of retries, or the parking queue, cannot work
+        """
+        config = self.container.config
+        exchange = get_rpc_exchange(config)
+        queue = request_queue(self.container.service_name, exchange).name
+        routing_key = f"{self.container.service_name}.{provider.method_name}"
+        # Over the exchange: the queue's consumers, those of nameko 2.14 too, find the method by the routing key.
+        address = Address(exchange.name, routing_key)
+        retrier = Retrier(
+            self.broker,
+            retry.completed(config),
+            queue,
+            address=address,
+            waits_as=f"rpc-{routing_key}",
+            expected=provider.expected_exceptions,
+            who=routing_key,
+        )
+        retrier.prepare()
+        return retrier
 
     def get_provider_for_method(self, routing_key: str) -> Rpc:
         """The entrypoint for a request's routing key, `<service>.<method>`.
