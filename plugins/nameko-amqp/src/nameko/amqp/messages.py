@@ -21,6 +21,9 @@ class Message(kombu.message.Message):  # type: ignore[misc]
     the call does nothing: the broker has put the message back into the queue, and delivers it again.
     """
 
+    #: Until when it may be tried again, in milliseconds since 1970; None for ever.
+    deadline_ms: int | None = None
+
     def __init__(self, raw: Any, codecs: Codecs, *, channel: Any = None, no_ack: bool = False) -> None:
         # Not the base class's: it decompresses, which `decode` does here, within bounds.
         properties = raw.properties

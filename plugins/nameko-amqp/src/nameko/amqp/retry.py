@@ -321,9 +321,7 @@ class Retrier:
         message.ack()
 
     def _park(self, message: Message, exc: BaseException, reason: str, attempts: int) -> None:
-        headers = dead_headers(
-            message, exc, reason=reason, attempts=attempts, queue=self._queue, back_to=self._address
-        )
+        headers = dead_headers(message, exc, reason=reason, attempts=attempts, queue=self._queue, back_to=self._address)
         self._publish(message, self._dead_queue, headers)
         self._broker.counters["messages_parked"] += 1
         _log.error(
