@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -471,23 +472,56 @@ def test_the_plugin_loads_without_the_concurrency_library():
 
 
 def test_the_example():
-    """`examples.timer_service` under `nameko run`, until SIGTERM."""
-    root = Path(__file__).parents[2]
+    with _nameko_run("examples.timer_service", cwd=Path(__file__).parents[2]) as process:
+        assert [_next_line(process), _next_line(process)] == ["pong\n", "pong\n"]
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+    assert "starting services: service" in errors
+
+
+def test_sigterm_while_the_method_hangs(tmp_path):
+    """The shutdown has a bound: SHUTDOWN_TIMEOUT and two seconds."""
+    (tmp_path / "hanging.py").write_text(
+        "from nameko.timer import timer\n"
+        "from nameko.concurrency import Event\n"
+        "class Service:\n"
+        "    name = 'hanging'\n"
+        "    @timer(0, eager=True)\n"
+        "    def tick(self):\n"
+        "        print('begun')\n"
+        "        Event().wait()\n"
+    )
+    with _nameko_run("-d", "SHUTDOWN_TIMEOUT=0.5", "hanging", cwd=tmp_path) as process:
+        assert _next_line(process) == "begun\n"
+        started_at = time.monotonic()
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+        elapsed_s = time.monotonic() - started_at
+    assert 0.5 <= elapsed_s <= 2.5, errors
+    assert process.returncode == 0, errors
+    assert "killing 1 active workers" in errors
+    assert "<WorkerContext [hanging.tick]" in errors
+
+
+@contextmanager
+def _nameko_run(*arguments: str, cwd: Path) -> Iterator[Any]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "nameko", "run", "examples.timer_service"],
-        cwd=root,
+        [sys.executable, "-m", "nameko", "run", *arguments],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(2)] == ["pong\n", "pong\n"]
-        process.terminate()
-        _, errors = process.communicate(timeout=10)
+        yield process
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 0, errors
-    assert "starting services: service" in errors
+
+
+def _next_line(process: Any) -> str:
+    line: str = process.stdout.readline()
+    assert line, process.stderr.read()
+    return line
