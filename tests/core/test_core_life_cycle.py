@@ -124,6 +124,32 @@ def test_a_container_that_is_killed_while_it_starts_says_why(container_factory, 
         starting.wait()
 
 
+def test_a_stop_between_the_two_phases_of_a_start_is_obeyed(container_factory, log, make_service, spawn):
+    container = container_factory(make_service(), {})
+    starting = spawn(container.start)
+    sleep(0)  # spawns the setups
+    sleep(0)  # they run; the start is about to go on
+    assert phase(log, "setup") == ["dependency.setup", "entrypoint.setup", "shared.setup"]
+    with Timeout(5):
+        container.stop()
+        starting.wait()
+    started, stopped = phase(log, "start"), phase(log, "stop")
+    assert len(stopped) == 3
+    assert started == [] or log.index("entrypoint.stop") > max(log.index(each) for each in started)
+
+
+def test_a_container_that_has_ended_does_not_start(container_factory, log, make_service):
+    container = container_factory(make_service(), {})
+    container.stop()
+    container.start()
+    assert not container.started
+    assert phase(log, "setup") == []
+    killed = container_factory(make_service(), {})
+    killed.kill((Boom, Boom("before"), None))
+    with pytest.raises(Boom, match="before"):
+        killed.start()
+
+
 # -- stop
 
 
@@ -612,6 +638,38 @@ def test_observers_of_a_container(make_service):
         ("started", "service"),
         ("killed", "service", Boom),
     ]
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_an_observer_that_hangs_does_not_hold_up_the_end(make_service, caplog, end):
+    class Plugin:
+        @hookimpl
+        def nameko_container_stopped(self) -> None:
+            Event().wait()
+
+        @hookimpl
+        def nameko_container_killed(self) -> None:
+            Event().wait()
+
+    plugins = PluginManager.with_plugins({"hanging": Plugin()})
+    container = ServiceContainer(make_service(), {"SHUTDOWN_TIMEOUT": 0}, plugins=plugins)
+    container.start()
+    with Timeout(2):
+        getattr(container, end)()
+    assert "have not returned and are given up" in caplog.text
+
+
+def test_an_observer_that_gives_up_altogether_does_not_hinder_the_end(make_service, caplog):
+    class Plugin:
+        @hookimpl
+        def nameko_container_stopped(self) -> None:
+            raise SystemExit(3)
+
+    container = ServiceContainer(make_service(), {}, plugins=PluginManager.with_plugins({"broken": Plugin()}))
+    container.start()
+    container.stop()
+    container.wait()
+    assert "failed in an observer" in caplog.text
 
 
 def test_plugins_attach_extensions_to_a_service(log, make_service, recording):

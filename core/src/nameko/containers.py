@@ -36,7 +36,7 @@ from nameko.extensions import (
     is_dependency,
     iter_extensions,
 )
-from nameko.observers import Observers, notify
+from nameko.observers import Observer, Observers, notify
 from nameko.plugins import PluginManager, plugins_for
 from nameko.utils import import_from_path
 
@@ -48,8 +48,8 @@ _log = getLogger(__name__)
 ResultHandler = Callable[["WorkerContext", Any, "ExcInfo | None"], "tuple[Any, ExcInfo | None]"]
 
 # What each step of a shutdown may still take when SHUTDOWN_TIMEOUT is used up: long enough to drop connections, and
-# short enough for all four steps together to stay within the two seconds that a shutdown may run over.
-_GRACE_S = 0.4
+# short enough for all five steps together to stay within the two seconds that a shutdown may run over.
+_GRACE_S = 0.3
 
 
 def get_service_name(service_cls: type) -> str:
@@ -168,10 +168,11 @@ class ServiceContainer:
         :raises: what the first extension that fails raises; the container is then killed
         """
         _log.debug("starting %s", self)
-        self.started = True
+        self.started = not self._is_going_down()
         try:
-            self._call_each_or_raise("setup")
-            self._call_each_or_raise("start")
+            for phase in ("setup", "start"):
+                if not self._is_going_down():
+                    self._call_each_or_raise(phase)
         except BaseException:
             if not self._is_going_down():
                 exc_info: ExcInfo = sys.exc_info()  # type: ignore[assignment]
@@ -241,8 +242,7 @@ class ServiceContainer:
         self._stop_each(self.dependencies, deadline)
         self._stop_each(self.subextensions, deadline)
         self._kill_managed_threads()
-        if self.observers.container_stopped:
-            notify(self.observers.container_stopped, container=self)
+        self._notify_in_time(self.observers.container_stopped, deadline, container=self)
         self._end(None)
 
     def _begin_kill(self, exc_info: ExcInfo | None) -> None:
@@ -259,8 +259,7 @@ class ServiceContainer:
             self._kill_workers("being killed")
             self._call_each("kill", self.extensions, _GRACE_S)
             self._kill_managed_threads()
-            if self.observers.container_killed:
-                notify(self.observers.container_killed, container=self, exc_info=exc_info)
+            self._notify_in_time(self.observers.container_killed, 0, container=self, exc_info=exc_info)
         finally:
             self._end(exc_info)
 
@@ -287,7 +286,10 @@ class ServiceContainer:
         self._call_each("stop", extensions, max(deadline - time.monotonic(), _GRACE_S))
 
     def _call_each(self, method_name: str, extensions: Iterable[Extension], timeout_s: float) -> None:
-        threads = {concurrency.spawn_task(_call_or_log, each, method_name): each for each in extensions}
+        threads = {
+            concurrency.spawn_task(_call_or_log, each, f"{method_name}()", getattr(each, method_name)): each
+            for each in extensions
+        }
         self._life_cycle_threads.update(threads)
         try:
             for thread in concurrency.wait_all(threads, timeout_s):
@@ -296,6 +298,13 @@ class ServiceContainer:
                     thread.kill()
         finally:
             self._life_cycle_threads.difference_update(threads)
+
+    def _notify_in_time(self, observers: tuple[Observer, ...], deadline: float, **arguments: Any) -> None:
+        if observers:
+            thread = concurrency.spawn_task(_call_or_log, self, "an observer", notify, observers, **arguments)
+            if concurrency.wait_all([thread], max(deadline - time.monotonic(), _GRACE_S)):
+                _log.warning("observers of the end of %s have not returned and are given up", self)
+                thread.kill()
 
     def _finish_workers(self, deadline: float) -> None:
         while threads := self._sparing_waiters(self._worker_threads.values()):
@@ -481,10 +490,10 @@ def _number(config: Mapping[str, Any], key: str, default: float, minimum: float 
     return value
 
 
-def _call_or_log(extension: Extension, method_name: str) -> None:
+def _call_or_log(owner: object, what: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
     try:
-        getattr(extension, method_name)()
+        fn(*args, **kwargs)
     except GreenletExit:
         raise
     except BaseException:  # the shutdown goes on: what comes after must be released too
-        _log.exception("%r failed in %s()", extension, method_name)
+        _log.exception("%r failed in %s", owner, what)

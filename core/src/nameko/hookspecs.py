@@ -129,7 +129,8 @@ def nameko_container_started(container: ServiceContainer) -> None:
 def nameko_container_stopped(container: ServiceContainer) -> None:
     """Observe that a container has stopped in an orderly way: workers done, extensions stopped.
 
-    Fires: at the end of `ServiceContainer.stop()`, in its greenthread, once. Not when the container was killed.
+    Fires: at the end of `ServiceContainer.stop()`, in a greenthread of the container, once. Not when the container was
+    killed. It has what is left of `SHUTDOWN_TIMEOUT`.
     """
 
 
@@ -137,7 +138,7 @@ def nameko_container_stopped(container: ServiceContainer) -> None:
 def nameko_container_killed(container: ServiceContainer, exc_info: ExcInfo | None) -> None:
     """Observe that a container was killed, by `kill()` or by an error in an extension or a managed thread.
 
-    Fires: at the end of `ServiceContainer.kill()`, in its greenthread, once.
+    Fires: at the end of `ServiceContainer.kill()`, in a greenthread of the container, once. It has to return at once.
 
     :param exc_info: the exception that was the reason, as `sys.exc_info()` gives it; None when there was none
     """
