@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nameko._context_data import ContextData
 from nameko.constants import CALL_ID_STACK_CONTEXT_KEY
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class WorkerContext:
 
     @property
     def context_data(self) -> dict[str, Any]:
-        """What the calls that this worker makes carry: its data and its call id stack."""
-        return {**self.data, CALL_ID_STACK_CONTEXT_KEY: self.call_id_stack}
+        """What the calls that this worker makes carry: its data and its call id stack. May be changed."""
+        return ContextData(self.data, self.call_id_stack)
 
     @property
     def origin_call_id(self) -> str | None:
