@@ -20,6 +20,7 @@ LOOP = "while True:\n" + " " * 24 + "pass"
 def test_from_start_to_stop(project: Any, tick_service: TickService) -> None:
     tick_service("print('tick', flush=True)")
     process = project.start("run", "ticking")
+    process.expect("services ready")
     process.expect("tick\n")
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0

@@ -49,6 +49,21 @@ def test_what_inspects_imports_neither_plugins_nor_libraries(project: Any, argum
     assert "nameko.containers" not in modules
 
 
+def test_declarations_of_plugins_import_no_libraries(project: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, "show-config", "--defaults"],
+        cwd=project.path,
+        env=_unmeasured(project.environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    modules = set(json.loads(done.stderr))
+    assert "nameko.amqp._plugin" in modules
+    assert not modules & {"eventlet", "greenlet", "kombu", "amqp", "werkzeug", "httptools"}
+
+
 def test_importing_what_a_plugin_author_needs_is_light(project: Any) -> None:
     program = "import json, sys, nameko.plugins, nameko.hookspecs; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 
 import click
 
 from nameko.exceptions import CommandError, ConfigurationError, PluginError, TemporaryFailure
-from nameko.masking import mask_text
 
 STATUS_FAILED = 1
 STATUS_USAGE = 2
@@ -32,7 +30,11 @@ def report(exc: BaseException) -> int:
     status = _status(exc)
     if status is None:
         raise exc
+    from nameko.masking import mask_text  # only needed when something is wrong
+
     if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
         traceback.print_exception(exc)
     print(f"Error: {mask_text(' '.join(_message(exc).split()))}", file=sys.stderr)
     return status

@@ -11,7 +11,8 @@ import click
 
 from nameko.cli import commands
 from nameko.cli._errors import DEBUG_VARIABLE, report
-from nameko.cli._options import add_working_directory, plugin_option, selected_config, warn_of_broken
+from nameko.cli._options import plugin_option, selected_config, warn_of_broken
+from nameko.cli._working_directory import add_working_directory
 
 
 class CommandLine(click.Group):
@@ -61,9 +62,9 @@ def _refuse_foreign_package() -> None:
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        import importlib_metadata
+        from nameko.plugins import installed_version
 
-        click.echo(f"nameko {importlib_metadata.version('nameko-core')}")
+        click.echo(f"nameko {installed_version('nameko-core')}")
         ctx.exit()
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Callable, Sequence
-from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nameko.cli._working_directory import add_working_directory
 from nameko.exceptions import CommandError, ConfigurationError
 
 if TYPE_CHECKING:
-    from nameko.plugins import ConfigKey, PluginManager, RunOption
-
-_log = getLogger(__name__)
+    from nameko.plugins import PluginManager
 
 _PLUGINS = f"{__name__}.plugins"
 _PLUGIN_OPTIONS = f"{__name__}.plugin_options"
@@ -50,8 +46,10 @@ def command_plugins(ctx: click.Context) -> PluginManager:
 
 def selected_config(ctx: click.Context) -> dict[str, Any]:
     """A configuration that holds nothing but what the `-p` options given so far say."""
+    from nameko.cli._configuration import apply_plugin_arguments
+
     config: dict[str, Any] = {}
-    _apply_plugin_arguments(config, ctx.meta.get(_PLUGIN_ARGUMENTS, ()))
+    apply_plugin_arguments(config, ctx.meta.get(_PLUGIN_ARGUMENTS, ()))
     return config
 
 
@@ -99,7 +97,7 @@ class ConfiguredCommand(click.Command):
             ctx.obj = {}
         if self._hosts_services:
             ctx.meta[_PLUGINS] = plugins = _load_plugins(ctx.obj, strict=not wants_help)
-            ctx.meta[_PLUGIN_OPTIONS] = _plugin_options(plugins, ctx.obj, self.params)
+            ctx.meta[_PLUGIN_OPTIONS] = _options_of(plugins, ctx.obj, self.params)
             warn_of_broken(plugins)
         return super().parse_args(ctx, args)
 
@@ -113,16 +111,20 @@ class ConfiguredCommand(click.Command):
 
         global_config.setup(ctx.obj)
         if self._checks:
-            _check(ctx.obj, command_plugins(ctx))
+            from nameko.cli._configuration import check
+
+            check(ctx.obj, command_plugins(ctx))
         return super().invoke(ctx)
 
     def _read_config(self, ctx: click.Context, args: Sequence[str]) -> dict[str, Any]:
+        from nameko.cli._configuration import apply_plugin_arguments, configure_logging, read_config
+
         early = _parse_early(ctx, args)
         path = early["config_file"]
         if path is None and self._default_config is not None and os.path.exists(self._default_config):
             path = self._default_config
         config = read_config(path, early["defines"])
-        _apply_plugin_arguments(config, (*ctx.meta.get(_PLUGIN_ARGUMENTS, ()), *early["plugins"]))
+        apply_plugin_arguments(config, (*ctx.meta.get(_PLUGIN_ARGUMENTS, ()), *early["plugins"]))
         if self._logs:
             configure_logging(config)
         return config
@@ -162,83 +164,19 @@ def _parse_early(ctx: click.Context, args: Sequence[str]) -> dict[str, Any]:
         return probed.params
 
 
-def read_config(path: str | None, defines: Sequence[str] = ()) -> dict[str, Any]:
-    """The configuration in the file at `path`, if any, with the `KEY=YAML` items of `defines` put over it.
-
-    :raises ConfigurationError: when the file or a value is not what it should be
-    """
-    if path is None and not defines:
-        return {}
-    from nameko.config_yaml import load_config, load_yaml
-
-    config = {} if path is None else load_config(path)
-    for define in defines:
-        key, equals, text = define.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"--define takes KEY=YAML, not {define!r}.")
-        config[key] = load_yaml(text, f"--define {key}")
-    return config
-
-
-def _apply_plugin_arguments(config: dict[str, Any], arguments: Sequence[str]) -> None:
-    """Put `-p` options into the configuration, where everything that selects plugins stands."""
-    if not arguments:
-        return
-    from nameko.plugins import Selection
-
-    Selection.from_config(config)  # refuses what could not be added to
-    settings = dict(config.get("plugins") or {})
-    for argument in arguments:
-        blocked = argument.removeprefix("no:")
-        key, name = ("load", argument) if blocked == argument else ("disable", blocked)
-        settings[key] = [*(settings.get(key) or ()), name]
-    config["plugins"] = settings
-
-
-def configure_logging(config: dict[str, Any]) -> None:
-    """Set up logging as `LOGGING` says (for `logging.config.dictConfig`), or plain messages from INFO on to stderr.
-
-    :raises ConfigurationError: when `LOGGING` is not what `dictConfig` takes
-    """
-    import logging
-
-    settings = config.get("LOGGING")
-    if settings is None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        return
-    import logging.config
-
-    try:
-        logging.config.dictConfig(settings)
-    except (ValueError, TypeError, AttributeError, ImportError) as exc:
-        cause = f": {exc.__cause__}" if exc.__cause__ else ""
-        raise ConfigurationError(f"configuration key 'LOGGING': {exc}{cause}") from exc
-
-
-def add_working_directory() -> None:
-    """Let modules be imported from the current directory, as `python -m` does."""
-    directory = os.getcwd()
-    if os.path.exists("http.py"):  # the name of an example in nameko's documentation
-        keep_standard_library("http")
-    if directory not in sys.path and "" not in sys.path:
-        sys.path.insert(0, directory)
-
-
-def keep_standard_library(name: str) -> None:
-    """Make sure that `import name` finds the standard library's module and not one in the current directory."""
-    path = sys.path[:]
-    sys.path[:] = [entry for entry in path if entry not in ("", os.getcwd())]
-    try:
-        importlib.import_module(name)
-    finally:
-        sys.path[:] = path
-
-
 def _monkey_patch() -> None:
     from nameko import concurrency
 
     if not concurrency.is_monkey_patched():
         concurrency.monkey_patch()
+
+
+def _options_of(plugins: PluginManager, config: dict[str, Any], taken: Sequence[click.Parameter]) -> list[click.Option]:
+    from nameko.cli._plugin_options import (
+        plugin_options,
+    )  # here, a process is patched before it imports anything of plugins
+
+    return plugin_options(plugins, config, taken)
 
 
 def _load_plugins(config: dict[str, Any], strict: bool) -> PluginManager:
@@ -252,56 +190,3 @@ def warn_of_broken(plugins: PluginManager) -> None:
     for info in plugins.plugins:
         if info.broken:
             click.echo(f"Warning: plugin {info.name!r} ({info.origin}): {info.problem}", err=True)
-
-
-def _check(config: dict[str, Any], plugins: PluginManager) -> None:
-    from nameko.config_keys import check_types, declared_keys, suggestions
-
-    keys = declared_keys(plugins.config_keys())
-    for key, meant in suggestions(config, keys).items():
-        _log.warning("configuration key %r is not known; did you mean %r?", key, meant)
-    check_types(config, keys)
-
-
-# -- options of plugins
-
-
-def _plugin_options(
-    plugins: PluginManager, config: dict[str, Any], taken: Sequence[click.Parameter]
-) -> list[click.Option]:
-    from nameko.config_keys import declared_keys
-    from nameko.plugins import RunOption
-
-    keys = declared_keys(plugins.config_keys())
-    flags = {flag for parameter in taken for flag in parameter.opts} | {"--help"}
-    options = []
-    for plugin, option in plugins.collect_items("nameko_run_options", RunOption):
-        if option.flag in flags:
-            _log.warning("plugin %s: option %s is left out, it is taken", plugin, option.flag)
-            continue
-        flags.add(option.flag)
-        options.append(_click_option(option, config, keys.get(option.config_key)))
-    return options
-
-
-def _click_option(option: RunOption, config: dict[str, Any], key: ConfigKey | None) -> click.Option:
-    def set_key(_: click.Context, __: click.Parameter, text: str | None) -> None:
-        if text is not None:
-            config[option.config_key] = text if key is not None and key.type == "str" else _parse(option.flag, text)
-
-    help_text = f"{option.help} Sets {option.config_key}."
-    return click.Option(
-        [option.flag],
-        metavar=option.metavar,
-        help=help_text,
-        envvar=option.envvar,
-        show_envvar=option.envvar is not None,
-        expose_value=False,
-        callback=set_key,
-    )
-
-
-def _parse(flag: str, text: str) -> Any:
-    from nameko.config_yaml import load_yaml
-
-    return load_yaml(text, flag)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
-from nameko.cli._options import keep_standard_library
+from nameko.cli._working_directory import keep_standard_library
 from nameko.containers import get_service_name
 from nameko.exceptions import CommandError
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
-from nameko.cli._plugin_commands import commands_by_plugin
 from nameko.config import config
-from nameko.plugins import ExtensionInfo, PluginInfo, PluginManager, Selection, find_plugins
+from nameko.plugins import PluginInfo, Selection, find_plugins
 
 _COLUMNS = ("name", "distribution", "version", "status")
 
@@ -24,7 +22,12 @@ def main(verbose: bool, as_json: bool) -> None:
     """
     selection = Selection.from_config(config)
     rows = _imported_rows(selection) if verbose else [_row(info) for info in find_plugins(selection)]
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_as_text(rows)))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo("\n".join(_as_text(rows)))
 
 
 def _row(info: PluginInfo) -> dict[str, Any]:
@@ -39,6 +42,9 @@ def _row(info: PluginInfo) -> dict[str, Any]:
 
 
 def _imported_rows(selection: Selection) -> list[dict[str, Any]]:
+    from nameko.cli._plugin_commands import commands_by_plugin
+    from nameko.plugins import ExtensionInfo, PluginManager
+
     manager = PluginManager.load(selection)
     extensions = defaultdict(list)
     for plugin, extension in manager.collect_items("nameko_extensions", ExtensionInfo):

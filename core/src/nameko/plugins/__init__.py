@@ -1,13 +1,19 @@
-"""Plugins: what a plugin author imports, and the manager that finds, checks and loads plugins."""
+"""Plugins: what a plugin author imports, and the manager that finds, checks and loads plugins.
+
+Names are imported when they are first used: to list what is installed takes neither pluggy nor the hooks.
+"""
 
 from __future__ import annotations
 
-import pluggy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from nameko.plugins._declarations import ConfigKey, ExtensionInfo, RunOption
-from nameko.plugins._discovery import PluginInfo, Status, find_plugins
-from nameko.plugins._manager import PluginManager, plugins_for
-from nameko.plugins._selection import Selection
+if TYPE_CHECKING:
+    from nameko.plugins._declarations import ConfigKey, ExtensionInfo, RunOption
+    from nameko.plugins._discovery import PluginInfo, Status, find_plugins
+    from nameko.plugins._manager import PluginManager, hookimpl, plugins_for
+    from nameko.plugins._metadata import installed_version
+    from nameko.plugins._selection import Selection
 
 __all__ = [
     "ConfigKey",
@@ -19,14 +25,30 @@ __all__ = [
     "Status",
     "find_plugins",
     "hookimpl",
+    "installed_version",
     "plugins_for",
 ]
 
-#: Marks a function of a plugin module as the implementation of the hook of the same name.
-hookimpl = pluggy.HookimplMarker("nameko")
+_HOMES = {
+    "ConfigKey": "_declarations",
+    "ExtensionInfo": "_declarations",
+    "RunOption": "_declarations",
+    "PluginInfo": "_discovery",
+    "Status": "_discovery",
+    "find_plugins": "_discovery",
+    "PluginManager": "_manager",
+    "installed_version": "_metadata",
+    "hookimpl": "_manager",
+    "plugins_for": "_manager",
+    "Selection": "_selection",
+}
 
-for _name in __all__:
-    _public = globals()[_name]
-    if isinstance(_public, type):
-        _public.__module__ = __name__
-del _name, _public
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if isinstance(value, type):
+        value.__module__ = __name__
+    globals()[name] = value
+    return value

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from nameko.hookspecs import PROJECT_NAME
+from nameko.plugins._metadata import Metadata
 from nameko.plugins._selection import Selection
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-_OURS = re.compile(r"nameko(?![a-z0-9])", re.IGNORECASE)
+ENTRY_POINT_GROUP = "nameko"
 
 
 class Status(str, Enum):
@@ -71,9 +70,9 @@ def find_plugins(selection: Selection, entry_points: Iterable[EntryPoint] | None
     :param entry_points: where to look; all entry points of the group `nameko` by default
     """
     if entry_points is None:
-        import importlib_metadata  # takes 10 ms, which importing this package must not
+        import importlib_metadata  # slow to import, which this package must not be
 
-        entry_points = importlib_metadata.entry_points(group=PROJECT_NAME)
+        entry_points = importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
     found = [_inspect(entry_point, selection) for entry_point in entry_points]
     found += [PluginInfo(target, target) for target in dict.fromkeys(selection.load)]
     return sorted(_mark_duplicates(found), key=lambda info: (info.name, info.distribution or ""))
@@ -82,40 +81,13 @@ def find_plugins(selection: Selection, entry_points: Iterable[EntryPoint] | None
 def _inspect(entry_point: EntryPoint, selection: Selection) -> PluginInfo:
     if entry_point.dist is None:
         return PluginInfo(entry_point.name, entry_point.value)
-    metadata = entry_point.dist.metadata
-    name, version = metadata["Name"], metadata["Version"]
-    info = PluginInfo(entry_point.name, entry_point.value, name, version)
-    reason = selection.why_blocked(info.name, name)
+    metadata = Metadata.of(entry_point.dist)
+    info = PluginInfo(entry_point.name, entry_point.value, metadata.name, metadata.version)
+    reason = selection.why_blocked(info.name, metadata.name)
     if reason:
         return info.with_status(Status.BLOCKED, reason)
-    conflict = _version_conflict(metadata.get_all("Requires-Dist") or ())
+    conflict = metadata.find_conflict()
     return info.with_status(Status.VERSION_CONFLICT, conflict) if conflict else info
-
-
-def _version_conflict(requirements: Sequence[str]) -> str:
-    # Of nameko's own distributions only: the rest of an environment is its owner's business.
-    for requirement in requirements:
-        if _OURS.match(requirement):
-            conflict = _conflict_with_installed(requirement)
-            if conflict:
-                return conflict
-    return ""
-
-
-def _conflict_with_installed(text: str) -> str:
-    import importlib_metadata
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            return ""
-        installed = importlib_metadata.version(requirement.name)
-    except (InvalidRequirement, importlib_metadata.PackageNotFoundError):
-        return ""  # what is missing or misspelt shows on import
-    if requirement.specifier.contains(installed, prereleases=True):
-        return ""
-    return f"requires {requirement.name}{requirement.specifier}, but {requirement.name} {installed} is installed"
 
 
 def _mark_duplicates(found: Sequence[PluginInfo]) -> list[PluginInfo]:

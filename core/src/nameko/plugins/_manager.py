@@ -14,13 +14,16 @@ from nameko import hookspecs
 from nameko.exceptions import PluginError
 from nameko.plugins._checks import find_fault
 from nameko.plugins._declarations import ConfigKey
-from nameko.plugins._discovery import PluginInfo, Status, find_plugins
+from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins
 from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
 from nameko.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer
     from nameko.extensions import Extension
+
+#: Marks a function of a plugin module as the implementation of the hook of the same name.
+hookimpl = pluggy.HookimplMarker(hookspecs.PROJECT_NAME)
 
 _log = getLogger(__name__)
 
@@ -68,7 +71,7 @@ class PluginManager:
         from importlib_metadata import EntryPoint
 
         try:
-            plugin = EntryPoint(info.name, info.target, hookspecs.PROJECT_NAME).load()
+            plugin = EntryPoint(info.name, info.target, ENTRY_POINT_GROUP).load()
         except (Exception, SystemExit) as exc:
             from nameko.import_failures import describe_import_failure
 
