@@ -73,7 +73,8 @@ def certificates(tmp_path_factory) -> Path:
     for authority in ("ca", "other"):
         openssl(
             *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}"),
-            *("-keyout", folder / f"{authority}.key", "-out", folder / f"{authority}.pem"),
+            *("-addext", "keyUsage=critical,keyCertSign", "-keyout", folder / f"{authority}.key"),
+            *("-out", folder / f"{authority}.pem"),
         )
     for name, protection in (("server", ["-nodes"]), ("client", ["-nodes"]), ("secret", ["-passout", "pass:secret"])):
         openssl(
