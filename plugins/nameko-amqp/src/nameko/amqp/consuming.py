@@ -76,7 +76,8 @@ class Subscription:
         self._on_lost = on_lost
         self._count = count
         self._channel: Any = None
-        self._tag = f"{queue.name[:200]}-{id(self):x}"  # 255 bytes at most
+        name_of_tag = queue.name.encode()[:200].decode(errors="ignore")  # with the rest, 255 bytes at most
+        self._tag = f"{name_of_tag}-{id(self):x}"
         self._stopped = False
         self.closed = False
         self._inbox: deque[Message] = deque()
