@@ -30,9 +30,11 @@ def nameko_extensions() -> Sequence[ExtensionInfo]:
 @hookimpl
 def nameko_config_keys() -> Sequence[ConfigKey]:
     """The configuration of the broker, its connections and its messages."""
-    from nameko.amqp.retry import DEFAULT_ATTEMPTS, DEFAULT_DELAY_S, DEFAULT_MAX_DELAY_S
     from nameko.amqp.settings import (
+        DEFAULT_ATTEMPTS,
         DEFAULT_CONNECT_TIMEOUT_S,
+        DEFAULT_DELAY_S,
+        DEFAULT_MAX_DELAY_S,
         DEFAULT_MAX_MESSAGE_BYTES,
         DEFAULT_PUBLISH_TIMEOUT_S,
         DEFAULT_START_TIMEOUT_S,

@@ -36,6 +36,7 @@ from nameko.amqp._retry_wire import (
     wait_queue,
 )
 from nameko.amqp.errors import UndeliverableMessage
+from nameko.amqp.settings import DEFAULT_ATTEMPTS, DEFAULT_DELAY_S, DEFAULT_MAX_DELAY_S
 from nameko.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ _log = logging.getLogger(__name__)
 ATTEMPTS_CONFIG_KEY = "RETRY_ATTEMPTS"
 DELAY_CONFIG_KEY = "RETRY_DELAY"
 MAX_DELAY_CONFIG_KEY = "RETRY_MAX_DELAY"
-
-DEFAULT_ATTEMPTS = 20
-DEFAULT_DELAY_S = 0.5
-DEFAULT_MAX_DELAY_S = 60.0
 
 _MAX_ATTEMPTS = 1_000_000
 _MAX_FACTOR = 100

@@ -29,6 +29,10 @@ ALLOW_PICKLE_CONFIG_KEY = "ALLOW_PICKLE"
 
 DEFAULT_PUBLISH_TIMEOUT_S = 30.0
 DEFAULT_START_TIMEOUT_S = 60.0
+# How often a message whose method raises is tried, and how long it waits in between.
+DEFAULT_ATTEMPTS = 20
+DEFAULT_DELAY_S = 0.5
+DEFAULT_MAX_DELAY_S = 60.0
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 #: What RabbitMQ 4 accepts by default.
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
