@@ -9,7 +9,7 @@ import uuid
 
 import kombu
 import pytest
-from amqp.exceptions import NotFound
+from amqp.exceptions import MessageNacked, NotFound, PreconditionFailed
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
@@ -386,6 +386,55 @@ print(sorted(got) == list(range(200)))
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert finished.stdout == "True\n", finished.stderr
+
+
+def test_a_message_that_the_broker_could_not_take(make_broker, rabbitmq_uri, eventually):
+    """A full queue that refuses: the broker answers with basic.nack."""
+    broker = make_broker(rabbitmq_uri)
+    broker.declare(
+        kombu.Queue("full", EXCHANGE, "thing.a", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    )
+    publish(broker, 1)
+    with pytest.raises(MessageNacked, match=r"could not take the message \(exchange `things`"):
+        publish(broker, 2)
+    publish(broker, 3, key="thing.elsewhere")
+
+
+def test_a_callback_that_fails_hurts_nobody(make_broker, broker_uri, eventually, caplog):
+    broker, outcomes = make_broker(broker_uri), []
+    broker.declare(EXCHANGE)
+
+    def fail(error):
+        raise RuntimeError("oops")
+
+    broker.publish_nowait(1, exchange="things", routing_key="x", on_done=fail)
+    broker.publish_nowait(2, exchange="things", routing_key="x", on_done=outcomes.append)
+    eventually(lambda: outcomes == [None])
+    assert "the callback of a publication to exchange `things`, routing key `x` failed" in caplog.text
+
+
+def test_a_cancelled_publication_is_not_told_and_not_sent_again(make_broker, rabbitmq_uri, proxy, eventually):
+    broker, got, outcomes = make_broker(proxy.uri), [], []
+    collect(broker, got)
+    proxy.refusing = True
+    proxy.reset_all()
+    eventually(lambda: broker.not_ready_reasons())
+    cancelled = broker.publish_nowait("no", exchange="things", routing_key="thing.a", on_done=outcomes.append)
+    broker.publish_nowait("yes", exchange="things", routing_key="thing.a", on_done=outcomes.append)
+    cancelled.cancel()
+    assert cancelled.done
+    proxy.refusing = False
+    eventually(lambda: got == ["yes"] and outcomes == [None], timeout_s=10)
+
+
+def test_a_message_that_the_broker_finds_too_big(make_broker, rabbitmq_uri, eventually):
+    """More than the broker allows, where MAX_MESSAGE_BYTES allows it: RabbitMQ 3.10 takes 128 MiB."""
+    broker, got = make_broker(rabbitmq_uri, MAX_MESSAGE_BYTES=200 * 1024 * 1024), []
+    collect(broker, got)
+    with pytest.raises(PreconditionFailed, match="message size"):
+        publish(broker, b"x" * (129 * 1024 * 1024), content_type="application/octet-stream", timeout_s=20)
+    publish(broker, "after")
+    eventually(lambda: got == ["after"])
 
 
 def test_compressed(make_broker, broker_uri, eventually):

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from nameko.amqp.settings import AmqpSettings, FrozenOptions, mask_uri
+from nameko.amqp.settings import AmqpSettings, FrozenOptions, _default_uri, mask_uri
 from nameko.exceptions import ConfigurationError
 
 URI = "pyamqp://user:s3cret@broker.example:5672/vhost"
@@ -27,7 +27,9 @@ def test_defaults():
 
 def test_no_uri_is_the_in_process_broker_and_said_in_one_line(caplog):
     caplog.set_level(logging.INFO)
+    _default_uri.cache_clear()
     made = AmqpSettings.from_config({})
+    assert AmqpSettings.from_config({}) == made
     assert made.uri == "memory://localhost"
     assert made.in_process
     assert [record.levelname for record in caplog.records] == ["INFO"]

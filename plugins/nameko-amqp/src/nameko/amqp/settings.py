@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -162,7 +163,9 @@ def _split(uri: str) -> list[str]:
     return [each.strip() for each in uri.split(";") if each.strip()]
 
 
+@cache
 def _default_uri() -> str:
+    # Remembered, so that it is said once, however many services there are.
     _log.info("AMQP_URI is not set: using the in-process broker (%s), which no other process can reach", IN_PROCESS_URI)
     return IN_PROCESS_URI
 
