@@ -453,4 +453,4 @@ def test_client_that_leaves_hurts_nobody(serve, eventually):
     go_on.send(None)
     eventually(lambda: finished)
     assert service.get("/").text == "pong"
-    eventually(lambda: service.server._open_connections == 0)
+    eventually(lambda: service.server.open_connections == 0)

@@ -244,8 +244,8 @@ def test_slow_bodies_occupy_no_workers(serve):
 def test_response_that_is_not_taken(slow_service, eventually, path):
     with slow_service.connect() as raw:
         raw.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
-        eventually(lambda: slow_service.server._open_connections == 1)
-        eventually(lambda: slow_service.server._open_connections == 0)
+        eventually(lambda: slow_service.server.open_connections == 1)
+        eventually(lambda: slow_service.server.open_connections == 0)
         received = raw.read_to_end()
         assert not received.endswith(b"0\r\n\r\n")
 
@@ -266,7 +266,7 @@ def test_client_that_leaves_in_the_middle(slow_service, eventually, where):
     }[where]
     with slow_service.connect() as raw:
         raw.send(data)
-    eventually(lambda: slow_service.server._open_connections == 0)
+    eventually(lambda: slow_service.server.open_connections == 0)
     assert slow_service.get("/").text == "pong"
 
 
@@ -314,7 +314,7 @@ def test_connections_beyond_the_cap_wait(serve, caplog):
         waiting.send(GET)
         with pytest.raises(TimeoutError):
             waiting.response()
-        assert service.server._open_connections == 3
+        assert service.server.open_connections == 3
         waiting.sock.settimeout(5)
         raws.pop().sock.close()
         assert waiting.response().text == "pong"
@@ -398,12 +398,12 @@ def test_nothing_is_left_behind(serve, eventually):
     requests(200)
     for number in range(20):
         abort(number)
-    eventually(lambda: service.server._open_connections == 0)
+    eventually(lambda: service.server.open_connections == 0)
     before = descriptors(), greenlets(), rss_bytes()
     requests(1000 * SOAK)
     for number in range(100 * SOAK):
         abort(number % len(GET))
-    eventually(lambda: service.server._open_connections == 0)
+    eventually(lambda: service.server.open_connections == 0)
     eventually(lambda: descriptors() <= before[0])
     eventually(lambda: greenlets() <= before[1])
     assert rss_bytes() - before[2] < 5 * 1024 * 1024

@@ -78,3 +78,11 @@ def test_memory_is_bounded():
     for number in range(10_000):
         router.match({**EnvironBuilder("/x").get_environ(), "PATH_INFO": f"/{number}"})
     assert len(router._matches) <= 4096
+
+
+@pytest.mark.parametrize("host_matching", [False, True])
+def test_websockets_use_ordinary_rules(host_matching):
+    router = Router(Map([Rule("/ws", endpoint="e", host="h" if host_matching else None)], host_matching=host_matching))
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    environ = EnvironBuilder("/ws", base_url="http://h/", headers=headers).get_environ()
+    assert router.match(environ) == ("e", {})

@@ -152,6 +152,7 @@ def test_two_services_cannot_share_an_address():
         ("WEB_SERVER_OPENAPI_PATH", "openapi.json"),
         ("WEB_SERVER_MIDDLEWARE", "path.of.one"),
         ("WEB_SERVER_CORS", ["*"]),
+        ("WEBSOCKET_EXPOSE_ERRORS", "no"),
         ("WEB_SERVER_TRUSTED_PROXIES", [1]),
         ("WEB_SERVER_TRUSTED_PROXIES", ["nonsense"]),
     ],

@@ -134,6 +134,25 @@ def test_errors(service, websocket):
     assert client.rpc("echo", value=1) == 1
 
 
+def test_unexpected_errors_can_be_hidden(serve, web_config, websocket, caplog):
+    class Custom:
+        name = "custom"
+
+        @rpc(expected_exceptions=ValueError)
+        def fail(self, socket_id, expected):
+            raise ValueError("shown") if expected else KeyError("secret")
+
+    serve(Custom, **web_config, WEBSOCKET_EXPOSE_ERRORS=False)
+    client = websocket()
+    with pytest.raises(RemoteError, match="ValueError shown"):
+        client.rpc("fail", expected=True)
+    with pytest.raises(IncorrectSignature):
+        client.rpc("fail")
+    with pytest.raises(RemoteError, match=r"InternalServerError [0-9a-f]{16}$") as caught:
+        client.rpc("fail", expected=False)
+    assert f"error {caught.value.value}: " in caplog.text
+
+
 def test_messages_on_the_wire(service):
     with service.connect() as raw:
         client = Client(raw)

@@ -11,12 +11,18 @@ _log = logging.getLogger("nameko.web.server")
 
 
 def internal_server_error(exc: BaseException, what: str, *, traceback: bool = True) -> Response:
-    """Log `exc` and make the answer to the request that met it.
+    """The answer to a request that met `exc`, which is logged. For the arguments see `log_error`."""
+    error_id = log_error(exc, what, traceback=traceback)
+    return Response(f"Error: Internal Server Error: {error_id}\n", status=500, mimetype="text/plain")
 
-    :param what: what failed, for the log
+
+def log_error(exc: BaseException, what: str, *, traceback: bool = True) -> str:
+    """Log `exc`; the id under which it is logged.
+
+    :param what: what failed
     :param traceback: whether to log that too; not if it is in the log already
     """
     error_id = uuid.uuid4().hex[:16]
     exc_info = (type(exc), exc, exc.__traceback__) if traceback else None
     _log.error("error %s: %s failed: %s: %s", error_id, what, type(exc).__name__, exc, exc_info=exc_info)
-    return Response(f"Error: Internal Server Error: {error_id}\n", status=500, mimetype="text/plain")
+    return error_id

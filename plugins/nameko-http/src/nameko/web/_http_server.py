@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -11,7 +12,6 @@ from nameko.web._access_log import AccessLog
 from nameko.web._connection import Application, Connection
 from nameko.web._environ import connection_environ
 from nameko.web._settings import HttpSettings
-from nameko.web._tls import TlsTransport, server_context
 from nameko.web._transport import Pace, SocketTransport, Transport
 
 # How often deadlines are looked at: the precision of every timeout, as long as the timeouts themselves are not shorter.
@@ -29,21 +29,23 @@ class HttpServer:
     def __init__(self, sock: Any, serve: Application, settings: HttpSettings) -> None:
         self._serve = serve
         self._settings = settings
-        self._tls = None if settings.ssl is None else server_context(settings.ssl)
+        self._wrap: Callable[[Transport], Transport] = _plain
+        self._scheme = "http"
+        if settings.ssl is not None:
+            from nameko.web._tls import tls_wrapper  # most services are spared what that imports
+
+            self._wrap = tls_wrapper(settings.ssl)
+            self._scheme = "https"
         self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
         self._pace = Pace(settings.stall_timeout_s, settings.header_timeout_s, settings.min_rate_bytes_per_s)
         self._connections: dict[Connection, Any] = {}  # to their greenthreads
         # WSGI must have a name and a port, even for a Unix socket.
         self._local = _host_and_port(sock.getsockname(), ("localhost", 80))
         self._draining = False
+        self._closed = False
         self._sweeping = False
         shortest_s = min(settings.header_timeout_s, settings.keepalive_timeout_s, settings.stall_timeout_s)
         self._sweep_interval_s = min(_SWEEP_INTERVAL_S, shortest_s / 4)
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
 
     def process_request(self, client: tuple[Any, Any]) -> None:
         """Serve the requests of one connection, in the calling greenthread, until it is closed.
@@ -51,11 +53,10 @@ class HttpServer:
         :param client: the connected, non-blocking socket and the address of its peer
         """
         sock, address = client
-        transport: Transport = SocketTransport(sock, self._pace)
-        if self._tls is not None:
-            transport = TlsTransport(transport, self._tls)
-        scheme = "http" if self._tls is None else "https"
-        environ = connection_environ(self._local, _host_and_port(address, ("", 0)), scheme)
+        if self._closed:
+            return
+        transport = self._wrap(SocketTransport(sock, self._pace))
+        environ = connection_environ(self._local, _host_and_port(address, ("", 0)), self._scheme)
         connection = Connection(transport, self._serve, environ, self._settings, self._pace, self._access_log)
         self._connections[connection] = concurrency.current()
         self._start_sweeping()
@@ -93,9 +94,14 @@ class HttpServer:
             connection.drain()
 
     def close(self) -> None:
-        """Close all connections at once."""
+        """Close all connections at once, and those to come."""
+        self._closed = True
         for greenthread in list(self._connections.values()):
             concurrency.kill(greenthread)
+
+
+def _plain(transport: Transport) -> Transport:
+    return transport
 
 
 def _host_and_port(address: Any, of_unix_socket: tuple[str, int]) -> tuple[str, int]:

@@ -43,6 +43,8 @@ class Router:
         self._url_map = url_map
         # Without host, scheme and query of a request a match is the same, only a redirect could not be made.
         self._adapter = url_map.bind("localhost") if _matches_by_path_alone(url_map) else None
+        # Werkzeug would look for rules of their own where a websocket is asked for; ours are ordinary rules.
+        self._websocket = None if any(rule.websocket for rule in url_map.iter_rules()) else False
         self._remembers = self._adapter is not None and _is_pure(url_map)
         self._matches: dict[tuple[str, str], Match] = {}
 
@@ -72,7 +74,8 @@ class Router:
                 return self._adapter.match(path, environ["REQUEST_METHOD"])  # type: ignore[return-value]
             except (HTTPException, RoutingException):
                 pass  # it takes the whole request to say so
-        return self._url_map.bind_to_environ(environ).match()  # type: ignore[return-value]
+        adapter = self._url_map.bind_to_environ(environ)
+        return adapter.match(websocket=self._websocket)  # type: ignore[return-value]
 
 
 def _matches_by_path_alone(url_map: Map) -> bool:

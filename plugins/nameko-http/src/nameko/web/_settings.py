@@ -25,7 +25,7 @@ class Key:
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """The web server's settings. Sizes are in bytes, times in seconds; 0 switches a limit off where the key says so."""
+    """The web server's settings. What each means, `KEYS` says."""
 
     address: BindAddress
     ssl: Mapping[str, Any] | None
@@ -48,6 +48,7 @@ class HttpSettings:
     websocket_max_message_bytes: int
     websocket_idle_timeout_s: float
     websocket_allowed_origins: Sequence[str]
+    websocket_expose_errors: bool
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> HttpSettings:
@@ -96,6 +97,13 @@ def strings(name: str, value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "true or false")
+    return value
+
+
 def _address(name: str, value: Any) -> BindAddress:
     return parse_address(value)
 
@@ -128,87 +136,115 @@ def _path_or_none(name: str, value: Any) -> str | None:
 #: Field of `HttpSettings` -> the key that sets it.
 KEYS: Mapping[str, Key] = {
     "address": Key(
-        ADDRESS_KEY, "str", DEFAULT_ADDRESS, "where to listen: `[host:]port` (port 0: any free one) or `unix:/path`",
+        ADDRESS_KEY,
+        "str",
+        DEFAULT_ADDRESS,
+        "Where to listen: `[host:]port` (port 0: any free one), `[v6]:port` or `unix:/path`.",
         _address,
     ),
     "ssl": Key(
-        "WEB_SERVER_SSL", "mapping", None,
-        "serve HTTPS: `certfile`, `keyfile`, `password`; `cafile` to demand client certificates", _mapping_or_none,
+        "WEB_SERVER_SSL",
+        "mapping",
+        None,
+        "Serve HTTPS: `certfile`, `keyfile`, `password`, `ciphers`; with `cafile`, clients need a certificate.",
+        _mapping_or_none,
     ),
     "max_request_line_bytes": Key(
-        "WEB_SERVER_MAX_REQUEST_LINE_BYTES", "int", 8 * 1024, "longest request line (else 414)", count
+        "WEB_SERVER_MAX_REQUEST_LINE_BYTES", "int", 8 * 1024, "Longest request line; else 414.", count
     ),
-    "max_header_fields": Key("WEB_SERVER_MAX_HEADER_FIELDS", "int", 100, "most header fields (else 431)", count),
+    "max_header_fields": Key("WEB_SERVER_MAX_HEADER_FIELDS", "int", 100, "Most header fields; else 431.", count),
     "max_header_bytes": Key(
-        "WEB_SERVER_MAX_HEADER_BYTES", "int", 32 * 1024, "most bytes of header fields (else 431)", count
+        "WEB_SERVER_MAX_HEADER_BYTES", "int", 32 * 1024, "Most bytes of header fields; else 431.", count
     ),
     "max_body_bytes": Key(
-        "WEB_SERVER_MAX_BODY_BYTES", "int", 16 * 1024 * 1024, "largest request body (else 413)", count_or_zero
+        "WEB_SERVER_MAX_BODY_BYTES", "int", 16 * 1024 * 1024, "Largest request body; else 413.", count_or_zero
     ),
     "body_buffer_bytes": Key(
-        "WEB_SERVER_BODY_BUFFER_BYTES", "int", 1024 * 1024,
-        "how much of a body is read before its worker starts, so that slow clients occupy no worker", count_or_zero,
+        "WEB_SERVER_BODY_BUFFER_BYTES",
+        "int",
+        1024 * 1024,
+        "How much of a body is read before its worker starts: slow clients occupy none; the rest is streamed.",
+        count_or_zero,
     ),
     "header_timeout_s": Key(
-        "WEB_SERVER_HEADER_TIMEOUT", "seconds", 10, "how long a request's head, or a TLS handshake, may take", seconds
+        "WEB_SERVER_HEADER_TIMEOUT", "seconds", 10, "How long a request's head, or a TLS handshake, may take.", seconds
     ),
     "keepalive_timeout_s": Key(
-        "WEB_SERVER_KEEPALIVE_TIMEOUT", "seconds", 15, "how long a connection may be idle between requests", seconds
+        "WEB_SERVER_KEEPALIVE_TIMEOUT", "seconds", 15, "How long a connection may be idle between requests.", seconds
     ),
     "stall_timeout_s": Key(
-        "WEB_SERVER_STALL_TIMEOUT", "seconds", 30, "how long a body, either way, may make no progress", seconds
+        "WEB_SERVER_STALL_TIMEOUT", "seconds", 30, "How long a body, either way, may make no progress.", seconds
     ),
     "min_rate_bytes_per_s": Key(
-        "WEB_SERVER_MIN_RATE", "bytes per second", 500,
-        "how fast a client must send and take bodies, on average after WEB_SERVER_HEADER_TIMEOUT; 0: any rate",
+        "WEB_SERVER_MIN_RATE",
+        "bytes per second",
+        500,
+        "How fast a client must send and take bodies, on average after `WEB_SERVER_HEADER_TIMEOUT`; 0 for any rate.",
         count_or_zero,
     ),
     "max_connections": Key(
-        "WEB_SERVER_MAX_CONNECTIONS", "int", 1000, "most connections at once; more wait to be accepted", count
+        "WEB_SERVER_MAX_CONNECTIONS", "int", 1000, "Most connections at once; more wait to be accepted.", count
     ),
     "graceful_timeout_s": Key(
-        "WEB_SERVER_GRACEFUL_TIMEOUT", "seconds", 30, "how long requests in flight may take to finish at stop", seconds
+        "WEB_SERVER_GRACEFUL_TIMEOUT", "seconds", 30, "How long requests in flight may take to finish at stop.", seconds
     ),
     "middleware": Key(
-        "WEB_SERVER_MIDDLEWARE", "list", (),
-        "WSGI middleware, outermost first: paths of callables that take the application, or `{path: {options}}`", _list,
+        "WEB_SERVER_MIDDLEWARE",
+        "list",
+        (),
+        "WSGI middleware, outermost first: paths of callables that take the application, or `path: {option: value}`.",
+        _list,
     ),
     "cors": Key(
-        "WEB_SERVER_CORS", "mapping", None,
-        "cross-origin requests: `origins`, `methods`, `headers`, `expose_headers`, `credentials`, `max_age`",
+        "WEB_SERVER_CORS",
+        "mapping",
+        None,
+        "Cross-origin requests: `origins`, `methods`, `headers`, `expose_headers`, `credentials`, `max_age`.",
         _mapping_or_none,
     ),
     "trusted_proxies": Key(
-        "WEB_SERVER_TRUSTED_PROXIES", "list of str", (),
-        "addresses and networks whose X-Forwarded headers are believed; `unix` for peers on a Unix socket", strings,
+        "WEB_SERVER_TRUSTED_PROXIES",
+        "list of str",
+        (),
+        "Addresses and networks whose X-Forwarded headers are believed; `unix` for peers on a Unix socket.",
+        strings,
     ),
     "access_log": Key(
-        "WEB_SERVER_ACCESS_LOG", "str", "off", "`common` or `json`: log each request to `nameko.web.access`",
+        "WEB_SERVER_ACCESS_LOG",
+        "str",
+        "off",
+        "`common` or `json`: log each request to the logger `nameko.web.access`.",
         _access_log,
     ),
     "openapi_path": Key(
-        "WEB_SERVER_OPENAPI_PATH", "str", None, "where to serve an OpenAPI document of the routes; none by default",
+        "WEB_SERVER_OPENAPI_PATH",
+        "str",
+        None,
+        "Where to serve an OpenAPI document of the routes; nowhere by default.",
         _path_or_none,
     ),
     "websocket_max_message_bytes": Key(
-        "WEBSOCKET_MAX_MESSAGE_BYTES",
-        "int",
-        64 * 1024,
-        "largest message that a websocket client may send",
-        count,
+        "WEBSOCKET_MAX_MESSAGE_BYTES", "int", 64 * 1024, "Largest message that a websocket client may send.", count
     ),
     "websocket_idle_timeout_s": Key(
         "WEBSOCKET_IDLE_TIMEOUT",
         "seconds",
         60,
-        "how long a websocket client may be silent; after half of it, it is sent a ping",
+        "How long a websocket client may be silent; after half of it, it is sent a ping.",
         seconds,
     ),
     "websocket_allowed_origins": Key(
         "WEBSOCKET_ALLOWED_ORIGINS",
         "list of str",
         (),
-        "origins whose pages may open websockets, such as https://app.example.com; any by default",
+        "Origins whose pages may open websockets, such as `https://app.example.com`; any by default.",
         strings,
     ),
-}  # fmt: skip
+    "websocket_expose_errors": Key(
+        "WEBSOCKET_EXPOSE_ERRORS",
+        "bool",
+        True,
+        "Tell websocket clients what a method raised; with false, an id that is in the log, unless expected.",
+        yes_or_no,
+    ),
+}

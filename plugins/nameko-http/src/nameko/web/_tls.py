@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from nameko import concurrency
@@ -16,8 +17,8 @@ _KEY = "WEB_SERVER_SSL"
 _OPTIONS = frozenset({"certfile", "keyfile", "password", "cafile", "ciphers"})
 
 
-def server_context(options: Mapping[str, Any]) -> Any:
-    """The TLS context for `WEB_SERVER_SSL`: TLS 1.2 or newer, HTTP/1.1 only.
+def tls_wrapper(options: Mapping[str, Any]) -> Callable[[Transport], Transport]:
+    """What makes a plain connection one with TLS, for `WEB_SERVER_SSL`: TLS 1.2 or newer, HTTP/1.1 only.
 
     :param options: `certfile` (the chain), `keyfile` unless it is in there, `password` of the key, `ciphers`; with
         `cafile`, clients must present a certificate that it has signed
@@ -29,7 +30,7 @@ def server_context(options: Mapping[str, Any]) -> Any:
     if "certfile" not in options:
         raise ConfigurationError(f"{_KEY}: `certfile` is missing: the path of the server's certificate chain.")
     try:
-        return _context(options)
+        return partial(TlsTransport, context=_context(options))
     except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{_KEY}: certificate or key cannot be used: {exc}") from exc
 

@@ -116,6 +116,11 @@ class WebServer(ProviderCollector, SharedExtension):
         return HttpSettings.from_config(self.container.config)
 
     @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return self._open_connections
+
+    @property
     def bound_address(self) -> BindAddress | None:
         """Where it listens, with the port that it got when it asked for any (port 0); None when it does not listen."""
         return self._bound_address

@@ -21,10 +21,11 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
 from nameko.containers import WorkerContext
-from nameko.exceptions import ConnectionNotFound, MalformedRequest, MethodNotFound, serialize
+from nameko.exceptions import BadRequest, ConnectionNotFound, MalformedRequest, MethodNotFound, serialize
 from nameko.extensions import DependencyProvider, Entrypoint, ExcInfo, ProviderCollector, SharedExtension
 from nameko.web._connection import SWITCH_PROTOCOL
 from nameko.web._errors import ConnectionLost
+from nameko.web._failures import log_error
 from nameko.web._frames import GOING_AWAY, WebSocket, accept_key
 from nameko.web._outcome import Outcome
 from nameko.web._settings import HttpSettings
@@ -161,23 +162,35 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         self, socket_id: str, context_data: Mapping[str, Any], payload: str | bytes
     ) -> str | bytes:
         """Carry out a call; the message that answers it."""
-        correlation_id = None
+        correlation_id = provider = None
         try:
             method, data, correlation_id = self.deserialize_ws_frame(payload)
-            result = self._provider(method).handle_message(socket_id, data, context_data)
+            provider = self._provider(method)
+            result = provider.handle_message(socket_id, data, context_data)
             answer = {"type": "result", "success": True, "data": result, "correlation_id": correlation_id}
             return self.serialize_for_ws(answer)
         except Exception as exc:
-            error = serialize(exc)
+            error = serialize(self._presentable(exc, provider))
         return self.serialize_for_ws(
             {"type": "result", "success": False, "error": error, "correlation_id": correlation_id}
         )
+
+    def _presentable(self, exc: Exception, provider: WebSocketRpc | None) -> Exception:
+        if self.wsgi_server.settings.websocket_expose_errors or isinstance(exc, BadRequest):
+            return exc
+        if provider is not None and isinstance(exc, provider.expected_exceptions):
+            return exc
+        return InternalServerError(log_error(exc, repr(provider), traceback=False))
 
     def _provider(self, method: str) -> WebSocketRpc:
         for provider in self._providers:
             if provider.method_name == method:
                 return provider  # type: ignore[no-any-return]
         raise MethodNotFound()
+
+
+class InternalServerError(Exception):
+    """What a client gets to see of an unexpected exception when `WEBSOCKET_EXPOSE_ERRORS` is false: an id."""
 
 
 class _Session:
