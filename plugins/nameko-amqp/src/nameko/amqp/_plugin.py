@@ -9,6 +9,8 @@ from nameko.constants import DEFAULT_HEARTBEAT, DEFAULT_SERIALIZER
 from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, hookimpl
 
 if TYPE_CHECKING:
+    import click
+
     from nameko.containers import ServiceContainer
 
 # kombu and the code that needs it are imported when a hook is called, not when the plugin is found.
@@ -116,6 +118,14 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
 def nameko_run_options() -> Sequence[RunOption]:
     """`--broker`."""
     return [RunOption("--broker", "AMQP_URI", "The broker to use.", metavar="URI")]
+
+
+@hookimpl
+def nameko_commands(cli: click.Group) -> None:
+    """`nameko amqp`."""
+    from nameko.amqp._commands import amqp
+
+    cli.add_command(amqp)
 
 
 @hookimpl

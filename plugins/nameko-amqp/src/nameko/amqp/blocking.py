@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from errno import ETIMEDOUT
 from itertools import count
 from logging import getLogger
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import kombu
@@ -36,6 +36,8 @@ from nameko.constants import PERSISTENT
 __all__ = ["BlockingClient", "BlockingPublisher", "ConnectionLost", "Deadline", "Publication"]
 
 _log = getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 #: Seconds that closing a connection in an orderly way may take, before its socket is simply dropped.
 CLOSE_TIMEOUT_S = 1.0
@@ -395,13 +397,42 @@ class BlockingClient:
         :raises kombu.exceptions.EncodeError: when the payload cannot be serialized; nothing was sent
         """
         body, properties = _encode(self._codecs, payload, **options)
-        publication = Publication(exchange, routing_key, correlation_id)
+        properties["correlation_id"] = correlation_id
+        return self.send_raw(
+            body, properties, exchange=exchange, routing_key=routing_key, deadline=deadline, mandatory=mandatory
+        )
+
+    def send_raw(
+        self,
+        body: bytes,
+        properties: Mapping[str, Any],
+        *,
+        exchange: str,
+        routing_key: str,
+        deadline: Deadline,
+        mandatory: bool = False,
+    ) -> Publication:
+        """Send what another message consists of, as `send` does.
+
+        :param body: encoded, and compressed if the headers say so
+        :param properties: by their names in AMQP; headers are `application_headers`
+        """
+        publication = Publication(exchange, routing_key, properties.get("correlation_id"))
         with self._using(deadline):
             channel = self._channel
-            message = amqp.Message(body, correlation_id=correlation_id, **properties)
             self._unconfirmed[next(self._tags)] = publication
+            message = amqp.Message(body, **properties)
             channel.basic_publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
         return publication
+
+    def call(self, fn: Callable[[Any], _Result], deadline: Deadline) -> _Result:
+        """What `fn` returns, given the channel. Whatever it raises ends the connection, too.
+
+        :raises TimeoutError: when the deadline passes first
+        :raises ConnectionLost: when the connection is lost first
+        """
+        with self._using(deadline):
+            return fn(self._channel)
 
     def wait(self, done: Callable[[], bool], deadline: Deadline) -> None:
         """Serve the connection until `done()`.

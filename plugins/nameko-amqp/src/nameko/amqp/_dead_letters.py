@@ -1,0 +1,252 @@
+"""`nameko amqp dead`: parked messages, looked at and moved with a connection of its own."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import click
+
+from amqp.exceptions import AMQPError, NotFound
+from nameko.amqp._retry_wire import (
+    DEAD_ATTEMPTS,
+    DEAD_ERROR,
+    DEAD_REASON,
+    DEAD_RETURN_EXCHANGE,
+    DEAD_RETURN_KEY,
+    DEAD_SINCE,
+    DEAD_SUFFIX,
+    DEAD_TRACEBACK,
+    Address,
+    derived_name,
+    origin_of,
+    republished_properties,
+    returned_headers,
+    without_marks,
+)
+from nameko.amqp.blocking import BlockingClient, Deadline
+from nameko.amqp.errors import UndeliverableMessage
+from nameko.amqp.messages import Message
+from nameko.amqp.serializers import Codecs
+from nameko.amqp.settings import AmqpSettings
+from nameko.exceptions import CommandError
+
+# For each question to the broker.
+_TIMEOUT_S = 30.0
+_BODY_LENGTH = 2000
+
+
+def list_queues(config: Mapping[str, Any], queues: Sequence[str], management: str | None) -> None:
+    """Print each parking queue and the number of its messages.
+
+    :param queues: which ones; none for those that the management API knows
+    :raises CommandError: when the broker, or its management API, does not answer as it should
+    """
+    settings = _settings(config)
+    if queues:
+        with _client(settings) as client:
+            counts = {name: _count(client, name) for name in map(_parking, queues)}
+    else:
+        counts = _ask_management(settings, management)
+    if not counts:
+        click.echo("There is no parking queue.")
+    width = max(map(len, counts), default=0)
+    for name, count in sorted(counts.items()):
+        click.echo(f"{name:{width}}  {count}")
+
+
+def show(config: Mapping[str, Any], queue: str, limit: int, as_json: bool) -> None:
+    """Print parked messages, the oldest first.
+
+    :raises CommandError: when there is no such queue, or no broker
+    """
+    settings = _settings(config)
+    with _client(settings) as client:
+        messages = list(_take(client, _parking(queue), limit, Codecs.from_config(config, settings)))
+        described = [_describe(message) for message in messages]
+        # Not acknowledged: they return to their places when the connection is closed.
+    for each in described:
+        click.echo(json.dumps(each, ensure_ascii=False, default=str) if as_json else _as_text(each))
+    if not described and not as_json:
+        click.echo(f"{_parking(queue)} is empty.")
+
+
+def requeue(config: Mapping[str, Any], queue: str, limit: int | None) -> None:
+    """Give parked messages back to where they came from.
+
+    Each is acknowledged when the broker has confirmed its return: when this is interrupted, one may be in both places.
+
+    :raises CommandError: when there is no such queue, a message cannot be given back, or there is no broker
+    """
+    settings = _settings(config)
+    name = _parking(queue)
+    moved = left = 0
+    with _client(settings) as client:
+        total = _count(client, name)  # what fails again meanwhile is not moved again
+        for message in _take(client, name, total if limit is None else limit, Codecs.from_config(config, settings)):
+            address = _return_address(message)
+            if address is None:
+                left += 1  # returns to its place when the connection is closed
+                continue
+            _give_back(client, message, address)
+            moved += 1
+    click.echo(f"{moved} messages given back from {name}.")
+    if left:
+        raise CommandError(f"{left} messages of {name} do not say where they came from, and are left there.")
+
+
+def purge(config: Mapping[str, Any], queue: str, yes: bool) -> None:
+    """Drop all parked messages of a queue, after asking.
+
+    :raises CommandError: when there is no such queue, or no broker
+    """
+    name = _parking(queue)
+    with _client(_settings(config)) as client:
+        count = _count(client, name)
+    if not yes:
+        click.confirm(f"Drop {count} messages of {name}?", abort=True)
+    with _client(_settings(config)) as client:
+        dropped = client.call(lambda channel: channel.queue_purge(name), Deadline(_TIMEOUT_S))
+    click.echo(f"{dropped} messages dropped from {name}.")
+
+
+def _parking(queue: str) -> str:
+    return queue if queue.endswith(DEAD_SUFFIX) else derived_name(queue, DEAD_SUFFIX)
+
+
+# -- the broker
+
+
+def _settings(config: Mapping[str, Any]) -> AmqpSettings:
+    if not config.get("AMQP_URI"):
+        raise CommandError("which broker? Name it with --broker URI, or in the configuration (AMQP_URI).")
+    settings = AmqpSettings.from_config(config)
+    if settings.in_process:
+        raise CommandError(f"{settings.masked_uri} is the broker within another process: it cannot be looked at.")
+    return settings
+
+
+@contextmanager
+def _client(settings: AmqpSettings) -> Iterator[BlockingClient]:
+    client = BlockingClient(settings, "nameko amqp")
+    try:
+        client.open(Deadline(settings.connect_timeout_s))
+        yield client
+    except NotFound as exc:
+        raise CommandError(f"the broker does not know it: {exc.reply_text}") from exc
+    except TimeoutError as exc:
+        raise CommandError(f"{settings.masked_uri} does not answer in time.") from exc
+    except (AMQPError, OSError) as exc:
+        raise CommandError(f"no use of {settings.masked_uri}: {exc}") from exc
+    finally:
+        client.close()
+
+
+def _count(client: BlockingClient, name: str) -> int:
+    declared = client.call(lambda channel: channel.queue_declare(name, passive=True), Deadline(_TIMEOUT_S))
+    return int(declared.message_count)
+
+
+def _take(client: BlockingClient, name: str, limit: int, codecs: Codecs) -> Iterator[Message]:
+    for _ in range(limit):
+        raw = client.call(lambda channel: channel.basic_get(name), Deadline(_TIMEOUT_S))
+        if raw is None:
+            return
+        yield Message(raw, codecs)
+
+
+def _return_address(message: Message) -> Address | None:
+    exchange, routing_key = message.headers.get(DEAD_RETURN_EXCHANGE), message.headers.get(DEAD_RETURN_KEY)
+    return Address(exchange, routing_key) if isinstance(exchange, str) and isinstance(routing_key, str) else None
+
+
+def _give_back(client: BlockingClient, message: Message, address: Address) -> None:
+    deadline = Deadline(_TIMEOUT_S)
+    properties = republished_properties(message, returned_headers(message.headers))
+    publication = client.send_raw(
+        message.body,
+        properties,
+        exchange=address.exchange,
+        routing_key=address.routing_key,
+        deadline=deadline,
+        mandatory=True,
+    )
+    client.wait(lambda: publication.done, deadline)
+    try:
+        publication.result()
+    except UndeliverableMessage:
+        raise CommandError(
+            f"a message has no queue to go back to (exchange `{address.exchange}`, routing key "
+            f"`{address.routing_key}`): start its service, which makes the queue. It is left where it is."
+        ) from None
+    client.call(lambda channel: channel.basic_ack(message.delivery_tag), deadline)
+
+
+def _ask_management(settings: AmqpSettings, url: str | None) -> dict[str, int]:
+    parts = urlsplit(settings.uris[0])
+    target = urlsplit(url or f"http://{parts.hostname or 'localhost'}:15672")
+    if target.scheme not in ("http", "https") or not target.hostname:
+        raise CommandError("--management takes a URL like http://user:password@host:15672.")
+    user, password = (target.username or parts.username or "guest"), (target.password or parts.password or "guest")
+    place = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{target.path.rstrip('/')}"
+    request = urllib.request.Request(
+        f"{place}/api/queues/{quote(vhost_of(settings), safe='')}?columns=name,messages",
+        headers={"Authorization": f"Basic {b64encode(f'{unquote(user)}:{unquote(password)}'.encode()).decode()}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            queues = json.load(response)
+    except (OSError, ValueError) as exc:  # urllib's own errors are among them
+        raise CommandError(
+            f"the management API at {place} does not say which queues there are ({exc}): name the queues, or the API "
+            "with --management URL."
+        ) from exc
+    return {each["name"]: each.get("messages", 0) for each in queues if each["name"].endswith(DEAD_SUFFIX)}
+
+
+def vhost_of(settings: AmqpSettings) -> str:
+    """The name of the virtual host."""
+    return unquote(urlsplit(settings.uris[0]).path[1:]) or "/"
+
+
+# -- what a message says
+
+
+def _describe(message: Message) -> dict[str, Any]:
+    headers = message.headers
+    origin = origin_of(message)
+    return {
+        "reason": headers.get(DEAD_REASON),
+        "error": headers.get(DEAD_ERROR),
+        "attempts": headers.get(DEAD_ATTEMPTS),
+        "since": headers.get(DEAD_SINCE),
+        "exchange": origin.exchange,
+        "routing_key": origin.routing_key,
+        "headers": without_marks(headers),
+        "body": _body(message),
+        "traceback": headers.get(DEAD_TRACEBACK),
+    }
+
+
+def _body(message: Message) -> str:
+    body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+    text = body.decode("utf-8", "backslashreplace")
+    return text if len(text) <= _BODY_LENGTH else f"{text[:_BODY_LENGTH]}... ({len(body)} bytes)"
+
+
+def _as_text(described: Mapping[str, Any]) -> str:
+    lines = [
+        f"{described['since'] or 'since when is unknown'}: {described['error'] or 'why is unknown'}",
+        f"  after {described['attempts']} attempts, given up for {described['reason']}",
+        f"  from exchange `{described['exchange']}`, routing key `{described['routing_key']}`",
+        f"  headers: {json.dumps(described['headers'], ensure_ascii=False, default=str)}",
+        f"  body: {described['body']}",
+        *(f"  {line}" for line in (described["traceback"] or "").splitlines()),
+    ]
+    return "\n".join(lines) + "\n"
