@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nameko.plugins import PluginManager
 
 _PLUGINS = f"{__name__}.plugins"
+_CONFIG_PATH = f"{__name__}.config_path"
 _PLUGIN_OPTIONS = f"{__name__}.plugin_options"
 _PLUGIN_ARGUMENTS = f"{__name__}.plugin_arguments"
 
@@ -42,6 +43,12 @@ def command_plugins(ctx: click.Context) -> PluginManager:
         warn_of_broken(ctx.meta[_PLUGINS])
     plugins: PluginManager = ctx.meta[_PLUGINS]
     return plugins
+
+
+def config_path(ctx: click.Context) -> str | None:
+    """The file that the configuration of a `ConfiguredCommand` is from; None when it is from none."""
+    path: str | None = ctx.meta[_CONFIG_PATH]
+    return path
 
 
 def selected_config(ctx: click.Context) -> dict[str, Any]:
@@ -123,6 +130,7 @@ class ConfiguredCommand(click.Command):
         path = early["config_file"]
         if path is None and self._default_config is not None and os.path.exists(self._default_config):
             path = self._default_config
+        ctx.meta[_CONFIG_PATH] = path
         config = read_config(path, early["defines"])
         apply_plugin_arguments(config, (*ctx.meta.get(_PLUGIN_ARGUMENTS, ()), *early["plugins"]))
         if self._logs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nameko.cli._options import ConfiguredCommand, command_plugins
+from nameko.cli._options import ConfiguredCommand, command_plugins, config_path
 
 
 @click.command(cls=ConfiguredCommand, hosts_services=True, logs=True, short_help="Run services.")
@@ -105,4 +105,19 @@ def plugins(**options: Any) -> None:
     implementation.main(**options)
 
 
-BUILT_IN = (run, shell, show_config, backdoor, test, plugins)
+@click.command(
+    "migrate-check", cls=ConfiguredCommand, hosts_services=True, checks=False, short_help="Check services of nameko 2."
+)
+@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.pass_context
+def migrate_check(ctx: click.Context, /, **options: Any) -> int:
+    """Import services that were written for nameko 2.14 and say what is different: where, and what to do about it.
+
+    Nothing is started. Give the configuration with --config to have it checked too. Status 1 when there are findings.
+    """
+    from nameko.cli import migrate_check as implementation
+
+    return implementation.main(command_plugins(ctx), config_file=config_path(ctx), **options)
+
+
+BUILT_IN = (run, shell, show_config, backdoor, test, plugins, migrate_check)

@@ -1,0 +1,67 @@
+"""The service classes: whether they can be bound, and what their extensions do differently."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from nameko.cli._migration._configuration import ALLOW_PICKLE
+from nameko.cli._migration._finding import Finding, shown_path
+from nameko.constants import AMQP_URI_CONFIG_KEY, WEB_SERVER_CONFIG_KEY
+from nameko.containers import ServiceContainer, get_container_cls
+from nameko.exceptions import ConfigurationError
+from nameko.extensions import Extension
+from nameko.import_failures import describe_import_failure
+
+_HTTP_MODULE = "nameko.web.server"
+_AMQP_MODULE = "nameko.amqp.broker"
+
+
+def check_services(services: list[type], config: MutableMapping[str, Any]) -> Iterator[Finding]:
+    """Findings in service classes, which are bound for it, as at the start of a service, and not started."""
+    bound_with = {**config, ALLOW_PICKLE: True}  # whose absence is a finding in the configuration
+    for service_cls in services:
+        try:
+            container = get_container_cls(bound_with)(service_cls, bound_with)
+        except Exception as exc:  # of whatever the service's extensions do there
+            difference = f"the service cannot be made: {_reason(exc)}"
+            yield _finding(service_cls, difference, "nameko 3 refuses to start it: mend what the error names")
+        else:
+            yield from _of_container(container, config)
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc) if isinstance(exc, ConfigurationError) else describe_import_failure(exc)
+
+
+def _of_container(container: ServiceContainer, config: MutableMapping[str, Any]) -> Iterator[Finding]:
+    if WEB_SERVER_CONFIG_KEY not in config and _uses(container, _HTTP_MODULE):
+        yield _finding(
+            container.service_cls,
+            f"without `{WEB_SERVER_CONFIG_KEY}` the web server listens on 127.0.0.1:8000, not on 0.0.0.0:8000",
+            f"set `{WEB_SERVER_CONFIG_KEY}: 0.0.0.0:8000` where other machines are to reach it",
+        )
+    if AMQP_URI_CONFIG_KEY not in config and _uses(container, _AMQP_MODULE):
+        yield _finding(
+            container.service_cls,
+            f"without `{AMQP_URI_CONFIG_KEY}` the broker is one within the process, not RabbitMQ on localhost",
+            f"set `{AMQP_URI_CONFIG_KEY}: pyamqp://guest:guest@localhost`, or pass the configuration with --config",
+        )
+
+
+def _uses(container: ServiceContainer, module: str) -> bool:
+    return any(_comes_from(extension, module) for extension in container.extensions)
+
+
+def _comes_from(extension: Extension, module: str) -> bool:
+    return any(cls.__module__ == module for cls in type(extension).__mro__)
+
+
+def _finding(service_cls: type, difference: str, remedy: str) -> Finding:
+    try:
+        file, line = inspect.getsourcefile(service_cls), inspect.getsourcelines(service_cls)[1]
+    except (OSError, TypeError):  # made at run time
+        file, line = None, 0
+    place = shown_path(file) if file else f"{service_cls.__module__}:{service_cls.__qualname__}"
+    return Finding(place, line, f"service {getattr(service_cls, 'name', '?')!r}: {difference}", remedy)

@@ -1,0 +1,212 @@
+"""`nameko migrate-check`, on services as they are written for nameko 2.14."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+SHOP = """\
+import eventlet
+eventlet.monkey_patch()
+
+from nameko.events import BROADCAST, EventDispatcher, event_handler
+from nameko.messaging import QueueConsumer
+from nameko.rpc import RpcProxy, rpc
+from nameko.standalone.rpc import ClusterRpcProxy
+from nameko.web.handlers import http
+from shop.helpers import greeting
+
+import nameko.rpc
+
+
+class MyQueueConsumer(QueueConsumer):
+    accept = ["json"]
+
+    def connection(self):
+        return None
+
+
+class Shop:
+    name = "shop"
+
+    dispatch = EventDispatcher(retry_policy={"max_retries": 5}, serializer="pickle")
+    stock = RpcProxy("stock")
+
+    @rpc(sensitive_variables="card")
+    def buy(self, article, card):
+        return nameko.rpc.Rpc.decorator
+
+    @http("GET", "/articles")
+    def articles(self, request):
+        return greeting()
+
+    @event_handler("stock", "empty", requeue_on_error=True)
+    def reorder(self, event):
+        pass
+
+
+class Broken:
+    name = "broken"
+
+    @event_handler("stock", "empty", handler_type=BROADCAST)
+    def note(self, event):
+        pass
+"""
+
+HELPERS = """\
+def greeting():
+    try:
+        from nameko.standalone.rpc import ConsumeEvent
+    except ImportError:
+        ConsumeEvent = None
+    return "hello"
+
+
+def other():
+    import nameko.nothing
+    import nameko.rpc
+    return nameko.rpc.RpcProxi
+"""
+
+CONFIG = """\
+AMQP_URI: pyamqp://guest:guest@localhost
+"max_worker": 5
+ACCEPT: [json, pickle]
+serializer: pickle
+HEARTBEAT: often
+TRANSPORT_OPTIONS:
+  max_retries: 3
+"""
+
+
+def check(project: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done: subprocess.CompletedProcess[str] = project.nameko("migrate-check", *arguments)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def findings(output: str) -> dict[str, list[tuple[str, str]]]:
+    """What was found, and the remedy, by place."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for place, difference, remedy in re.findall(r"^(\S+): (.+)\n    (.+)$", output, re.MULTILINE):
+        found.setdefault(place, []).append((difference, remedy))
+    return found
+
+
+@pytest.fixture
+def shop(project: Any) -> Any:
+    """A package with two services of the old kind."""
+    project.write("shop/__init__.py", "")
+    project.write("shop/service.py", SHOP)
+    project.write("shop/helpers.py", HELPERS)
+    return project
+
+
+EXPECTED = {
+    "shop/helpers.py:3": ["no `ConsumeEvent`"],
+    "shop/helpers.py:10": ["`nameko.nothing`|`nameko` has no `nothing`"],
+    "shop/helpers.py:12": ["`nameko.rpc` has no `RpcProxi`"],
+    "shop/service.py:2": ["monkey patched"],
+    "shop/service.py:14": ["MyQueueConsumer.accept", "MyQueueConsumer.connection"],
+    "shop/service.py:21": ["within the process", "127.0.0.1:8000"],
+    "shop/service.py:24": ["retry_policy", "pickle"],
+    "shop/service.py:27": ["sensitive_variables"],
+    "shop/service.py:35": ["grows"],
+    "shop/service.py:40": ["cannot be made: .*broadcast"],
+}
+
+
+def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any) -> None:
+    done = check(shop, "shop.service")
+
+    found = findings(done.stdout)
+    assert found.keys() == EXPECTED.keys()
+    for place, patterns in EXPECTED.items():
+        differences = [difference for difference, _ in found[place]]
+        assert len(differences) == len(patterns), place
+        for pattern, difference in zip(patterns, sorted(differences), strict=True):
+            assert re.search(pattern, difference), place
+    assert all(remedy for each in found.values() for _, remedy in each)
+    assert done.stdout.splitlines()[-1] == "13 findings."
+    assert done.returncode == 1
+
+
+def test_the_remedy_for_a_misspelt_or_a_removed_name_is_another_name(shop: Any) -> None:
+    found = findings(check(shop, "shop.service").stdout)
+
+    assert "'RpcProxy'" in found["shop/helpers.py:12"][0][1]
+    assert "call_async" in found["shop/helpers.py:3"][0][1]
+
+
+def test_the_configuration_is_checked_too(shop: Any) -> None:
+    shop.write("config.yaml", CONFIG)
+
+    found = findings(
+        check(shop, "shop.service:Shop", "-c", "config.yaml", "-d", "WEB_SERVER_ADDRESS=0.0.0.0:80").stdout
+    )
+
+    in_config = {place: each[0] for place, each in found.items() if place.startswith("config.yaml")}
+    assert [place.partition(":")[2] for place in in_config] == ["2", "3", "4", "5", "6"]
+    assert "'max_workers'" in in_config["config.yaml:2"][1]
+    assert "ALLOW_PICKLE" in in_config["config.yaml:3"][1]
+    assert "ALLOW_PICKLE" in in_config["config.yaml:4"][1]
+    assert "HEARTBEAT" in in_config["config.yaml:5"][0]
+    assert "START_TIMEOUT" in in_config["config.yaml:6"][1]
+
+
+def test_what_is_configured_is_no_finding(project: Any) -> None:
+    project.write(
+        "service.py",
+        """
+        from nameko.rpc import rpc
+        from nameko.web.handlers import http
+
+        class Service:
+            name = "service"
+
+            @rpc
+            def hello(self, name):
+                return name
+
+            @http("GET", "/")
+            def root(self, request):
+                return "hello"
+        """,
+    )
+    project.write(
+        "config.yaml",
+        """
+        AMQP_URI: pyamqp://guest:guest@localhost
+        WEB_SERVER_ADDRESS: 0.0.0.0:8000
+        serializer: pickle
+        ALLOW_PICKLE: true
+        OWN_KEY: 1
+        """,
+    )
+
+    done = check(project, "service", "--config", "config.yaml")
+
+    assert (done.stdout, done.returncode) == ("Nothing differs.\n", 0)
+
+
+def test_an_extension_that_is_not_there_is_no_reason_to_look_no_further(project: Any) -> None:
+    project.write("service.py", "import nameko.rpc\nimport no_such_module\nnameko.rpc.NoSuchName\n")
+
+    found = findings(check(project, "service").stdout)
+
+    assert "no_such_module" in found["service"][0][0]
+    assert "NoSuchName" in found["service.py:3"][0][0]
+
+
+def test_a_module_that_does_not_import_is_a_finding(project: Any) -> None:
+    project.write("service.py", "from nameko.rpc import NoSuchName\n")
+
+    done = check(project, "service")
+
+    found = findings(done.stdout)
+    assert re.search("module 'service' cannot be imported: .*NoSuchName", found["service"][0][0])
+    assert "`nameko.rpc` has no `NoSuchName`" in found["service.py:1"][0][0]
+    assert done.returncode == 1
