@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import pytest
+import pytest_timeout
 
 from nameko import concurrency
 
@@ -22,6 +24,27 @@ concurrency.monkey_patch()
 RABBITMQ_HOST = os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1")
 RABBITMQ_PORT = int(os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"))
 MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", f"http://guest:guest@{RABBITMQ_HOST}:15672")
+
+
+# A test that hangs is struck by its timeout in whatever greenthread happens to run, and again until the test notices.
+_STRIKE_AGAIN_S = 5
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
+    """Fail a test that takes too long.
+
+    pytest-timeout itself would end the whole run: it does not know its own thread for the main one under green threads.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: pytest_timeout.timeout_sigalrm(item, settings))
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout, _STRIKE_AGAIN_S)
+    return True
+
+
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    """The test has ended in time."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return True
 
 
 def management(method: str, path: str, body: object | None = None) -> object:
