@@ -202,6 +202,30 @@ def test_a_prefetch_count_of_a_queue_consumer_counts_for_its_consumer(run: Run, 
         eventually(lambda: sorted(begun) == [1, 2, 3])
 
 
+def test_a_consumer_that_registers_with_its_queue_consumer_is_served_once(run: Run, eventually: Eventually) -> None:
+    received: list[Any] = []
+
+    class Registering(Consumer):
+        def setup(self) -> None:
+            self.queue_consumer.register_provider(self)  # type: ignore[arg-type]
+
+    class Worker:
+        name = "worker"
+
+        @Registering.decorator(JOB_QUEUE)
+        def work(self, body: Any) -> None:
+            received.append(body)
+
+    worker = run(Worker)
+    with entrypoint_hook(run(Jobs), "send") as send:
+        for number in range(10):
+            send(number)
+        eventually(lambda: len(received) >= 10)
+    worker.stop()  # which waits for no provider
+
+    assert sorted(received) == list(range(10))
+
+
 # -- hooks of consumers
 
 

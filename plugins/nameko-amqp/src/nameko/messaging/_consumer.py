@@ -93,6 +93,8 @@ class Consumer(HeaderDecoder, Entrypoint):
 
         :raises ConfigurationError: when the queue exists with other properties
         """
+        if self.queue_consumer.serves(self):  # a subclass with a setup() of the old kind
+            return
         queue = self.queue
         assert queue is not None  # see setup()
         name = f"queue {queue.name}, for {self.method_name}()"
@@ -103,6 +105,7 @@ class Consumer(HeaderDecoder, Entrypoint):
         """Take no more messages. Those that are not with a worker yet go back to the queue."""
         if self._subscription is not None:
             self._subscription.stop()
+        self.queue_consumer.unregister_provider(self)
 
     def kill(self) -> None:
         """Take no more messages, at once."""

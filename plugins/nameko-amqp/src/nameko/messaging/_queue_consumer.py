@@ -113,6 +113,10 @@ class QueueConsumer(ProviderCollector, SharedExtension):
             subscription.stop()
         super().unregister_provider(provider)
 
+    def serves(self, provider: Provider) -> bool:
+        """Whether `provider` is registered."""
+        return provider in self._providers
+
     def start(self) -> None:
         """Consume.
 
