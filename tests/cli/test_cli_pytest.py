@@ -19,15 +19,16 @@ def test_arguments_and_exit_status_are_pytests(project: Any) -> None:
 
         def test_failing():
             assert False
+
+        def test_other():
+            assert False
         """,
     )
-    passed = project.nameko("test", "-q", "-k", "patched", "-p", "no:cacheprovider", "--no-header")
-    assert passed.returncode == 0, passed.stdout
-    assert "1 passed, 1 deselected" in passed.stdout
+    done = project.nameko("test", "-p", "no:cacheprovider", "--no-header", "--deselect", "test_it.py::test_other")
+    assert done.returncode == 1
+    assert "1 failed, 1 passed, 1 deselected" in done.stdout
+    assert "rootdir" not in done.stdout
     assert not (project.path / ".pytest_cache").exists()
-    failed = project.nameko("test")
-    assert failed.returncode == 1
-    assert "1 failed, 1 passed" in failed.stdout
 
 
 def test_help_is_pytests(project: Any) -> None:
