@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+Check = Callable[..., subprocess.CompletedProcess[str]]
 
 SHOP = """\
 import eventlet
@@ -82,10 +85,16 @@ TRANSPORT_OPTIONS:
 """
 
 
-def check(project: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done: subprocess.CompletedProcess[str] = project.nameko("migrate-check", *arguments)
-    assert "Traceback" not in done.stderr
-    return done
+@pytest.fixture
+def check(project: Any) -> Check:
+    """`check(*arguments)` runs the command, in a process of its own: what it checks may monkey patch."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = project.nameko("migrate-check", *arguments)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
 
 
 def findings(output: str) -> dict[str, list[tuple[str, str]]]:
@@ -119,8 +128,8 @@ EXPECTED = {
 }
 
 
-def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any) -> None:
-    done = check(shop, "shop.service")
+def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any, check: Check) -> None:
+    done = check("shop.service")
 
     found = findings(done.stdout)
     assert found.keys() == EXPECTED.keys()
@@ -134,19 +143,17 @@ def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any) ->
     assert done.returncode == 1
 
 
-def test_the_remedy_for_a_misspelt_or_a_removed_name_is_another_name(shop: Any) -> None:
-    found = findings(check(shop, "shop.service").stdout)
+def test_the_remedy_for_a_misspelt_or_a_removed_name_is_another_name(shop: Any, check: Check) -> None:
+    found = findings(check("shop.service").stdout)
 
     assert "'RpcProxy'" in found["shop/helpers.py:12"][0][1]
     assert "call_async" in found["shop/helpers.py:3"][0][1]
 
 
-def test_the_configuration_is_checked_too(shop: Any) -> None:
+def test_the_configuration_is_checked_too(shop: Any, check: Check) -> None:
     shop.write("config.yaml", CONFIG)
 
-    found = findings(
-        check(shop, "shop.service:Shop", "-c", "config.yaml", "-d", "WEB_SERVER_ADDRESS=0.0.0.0:80").stdout
-    )
+    found = findings(check("shop.service:Shop", "-c", "config.yaml", "-d", "WEB_SERVER_ADDRESS=0.0.0.0:80").stdout)
 
     in_config = {place: each[0] for place, each in found.items() if place.startswith("config.yaml")}
     assert [place.partition(":")[2] for place in in_config] == ["2", "3", "4", "5", "6"]
@@ -157,7 +164,7 @@ def test_the_configuration_is_checked_too(shop: Any) -> None:
     assert "START_TIMEOUT" in in_config["config.yaml:6"][1]
 
 
-def test_what_is_configured_is_no_finding(project: Any) -> None:
+def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
     project.write(
         "service.py",
         """
@@ -187,24 +194,37 @@ def test_what_is_configured_is_no_finding(project: Any) -> None:
         """,
     )
 
-    done = check(project, "service", "--config", "config.yaml")
+    done = check("service", "--config", "config.yaml")
 
     assert (done.stdout, done.returncode) == ("Nothing differs.\n", 0)
 
 
-def test_an_extension_that_is_not_there_is_no_reason_to_look_no_further(project: Any) -> None:
+def test_an_extension_that_is_not_there_is_no_reason_to_look_no_further(project: Any, check: Check) -> None:
     project.write("service.py", "import nameko.rpc\nimport no_such_module\nnameko.rpc.NoSuchName\n")
 
-    found = findings(check(project, "service").stdout)
+    found = findings(check("service").stdout)
 
     assert "no_such_module" in found["service"][0][0]
     assert "NoSuchName" in found["service.py:3"][0][0]
 
 
-def test_a_module_that_does_not_import_is_a_finding(project: Any) -> None:
+def test_a_service_that_is_made_at_run_time_is_named(project: Any, check: Check) -> None:
+    project.write(
+        "service.py",
+        """
+        from nameko.rpc import rpc
+
+        exec('class Service:\\n    name = "service"\\n    def hello(self): pass\\n    hello = rpc(hello)')
+        """,
+    )
+
+    assert list(findings(check("service").stdout)) == ["service:Service"]
+
+
+def test_a_module_that_does_not_import_is_a_finding(project: Any, check: Check) -> None:
     project.write("service.py", "from nameko.rpc import NoSuchName\n")
 
-    done = check(project, "service")
+    done = check("service")
 
     found = findings(done.stdout)
     assert re.search("module 'service' cannot be imported: .*NoSuchName", found["service"][0][0])

@@ -1,4 +1,4 @@
-"""The public names of nameko 2.14, and what 3.0 has added, as `surface.yaml` lists them: there, and taking what they took."""
+"""The public names of nameko 2.14 and of 3.0, as `surface.yaml` lists them: there, and taking what they took."""
 
 from __future__ import annotations
 
