@@ -84,10 +84,18 @@ def test_nobody_there(project: Any, here: Any) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-    for target in (port, f"127.0.0.1:{port}", "./no.sock", "nonsense"):
+    for target in (port, f"127.0.0.1:{port}", "./no.sock"):
         done = here("backdoor", "--no-rlwrap", target)
         assert done.returncode == 1
         assert done.stderr.startswith(f"Error: no backdoor at {target}: ")
+
+    for target in ("nonsense", "localhost:", "4194303"):
+        done = here("backdoor", target)
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"Error: no backdoor at {target}: it is neither a process with a backdoor, "
+            "nor the path of a socket, nor [host:]port\n"
+        )
 
 
 def test_a_port_in_use(project: Any, here: Any, tick_service: TickService) -> None:

@@ -30,12 +30,11 @@ def _connect(target: str | None) -> socket.socket:
     try:
         path = _unix_socket(target)
         if path is None:
-            host, _, port = (target or "").rpartition(":")
-            return socket.create_connection((host.strip("[]") or DEFAULT_HOST, int(port)), _CONNECT_TIMEOUT_S)
+            return socket.create_connection(_tcp_address(target or ""), _CONNECT_TIMEOUT_S)
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_CONNECT_TIMEOUT_S)
         connection.connect(path)
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
         raise CommandError(f"no backdoor at {target or path}: {exc}") from exc
     return connection
 
@@ -49,6 +48,14 @@ def _unix_socket(target: str | None) -> str | None:
     if target.isdecimal() and os.path.exists(socket_path(int(target))):
         return socket_path(int(target))
     return None
+
+
+def _tcp_address(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        kinds = "a process with a backdoor, nor the path of a socket, nor [host:]port"
+        raise CommandError(f"no backdoor at {target}: it is neither {kinds}")
+    return host.strip("[]") or DEFAULT_HOST, int(port)
 
 
 def _only_process() -> int:
