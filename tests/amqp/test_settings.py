@@ -89,6 +89,7 @@ def test_tls_by_scheme_or_key():
     [
         ({"AMQP_URI": "localhost"}, "scheme `` is not one of amqp, amqps, memory, pyamqp"),
         ({"AMQP_URI": "redis://localhost"}, "scheme `redis` is not one of"),
+        ({"AMQP_URI": "pyamqp:/u:s3cret@host"}, "`<not a URI>`: `://` is missing after scheme `pyamqp`; expected"),
         ({"AMQP_URI": "pyamqp://u:s3cret@host:port//"}, r"pyamqp://u:\*+@host:port//.*[Pp]ort"),
         ({"AMQP_URI": "pyamqp://u:s3cret@host:99999//"}, "Port out of range"),
         ({"AMQP_URI": "pyamqp://u:s3/cret@host//"}, "pyamqp://"),

@@ -183,6 +183,9 @@ def _check_uri(uri: str) -> SplitResult:
         raise ConfigurationError(
             f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: scheme `{parts.scheme}` is not one of {known}; {example}."
         )
+    if "://" not in uri:
+        problem = f"`://` is missing after scheme `{parts.scheme}`"
+        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: {problem}; {example}.")
     return parts
 
 
