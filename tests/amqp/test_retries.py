@@ -401,6 +401,15 @@ class TestTrouble:
         outside.channel.queue_delete("to-pack.retry.50")
         eventually(lambda: outside.depth(DEAD) == 1)
 
+    def test_headers_that_fill_a_frame_do_not_break_the_connection(
+        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+    ) -> None:
+        container = run(packer(calls, fail, retry=Retry(2, 0.05)))
+        outside.send("x", headers={"big": "x" * 130_000})
+        eventually(lambda: outside.depth(DEAD) == 1)
+        assert counters(container)["retries_failed"] == 0
+        assert "big" not in outside.get(DEAD).headers
+
     def test_a_name_that_is_too_long_is_shortened(
         self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import traceback
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kombu import Queue
+
+from amqp.serialization import dumps
+
+_log = logging.getLogger(__name__)
 
 _RETRY_PREFIX = "nameko-retry-"
 _DEAD_PREFIX = "nameko-dead-"
@@ -49,6 +54,7 @@ _EXPIRES_AFTER_MS = 24 * 3600 * 1000
 MAX_DELAY_S = 30 * 24 * 3600
 
 # The headers of a message have to fit into one frame of 128 KiB, with those that a publisher has put there.
+_MAX_FOREIGN_BYTES = 100 * 1024
 _ERROR_LENGTH = 500
 _TRACEBACK_LENGTH = 4000
 
@@ -133,7 +139,12 @@ def _is_mark(name: Any) -> bool:
 
 
 def _bare(headers: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {name: value for name, value in without_marks(headers).items() if name not in _OF_THE_PUBLISHER}
+    kept = {name: value for name, value in without_marks(headers).items() if name not in _OF_THE_PUBLISHER}
+    if len(dumps("F", [kept])) <= _MAX_FOREIGN_BYTES:
+        return kept
+    # With ours they would not fit into a frame, and the broker would close the connection, at every attempt.
+    _log.warning("the headers of a message are dropped, as they exceed %d bytes", _MAX_FOREIGN_BYTES)
+    return {}
 
 
 def retry_headers(message: Any, attempts: int, deadline_ms: int | None) -> dict[Any, Any]:
