@@ -21,8 +21,8 @@ class ContextData(dict[str, Any]):
     __slots__ = ("_data",)
 
     def __init__(self, data: dict[str, Any], call_id_stack: list[str]) -> None:
-        super().__init__(data)
-        super().__setitem__(CALL_ID_STACK_CONTEXT_KEY, call_id_stack)
+        dict.__init__(self, data)  # by name, as this is made with each message
+        dict.__setitem__(self, CALL_ID_STACK_CONTEXT_KEY, call_id_stack)
         self._data = data
 
     def __setitem__(self, key: str, value: Any) -> None:
