@@ -32,16 +32,15 @@ socket = concurrency.original("socket")
 def listen(address: BindAddress) -> Any:
     """A non-blocking listening socket.
 
-    :raises ConfigurationError: when it cannot listen there, with the reason and the remedy
+    :raises ConfigurationError: when it cannot listen there, with the reason, and the remedy where it is in use
     """
     path = address.unix_path
     try:
         sock = _listen_unix(path) if path is not None else _listen_tcp(address)
     except OSError as exc:
-        raise ConfigurationError(
-            f"WEB_SERVER_ADDRESS: cannot listen on {address}: {_reason(exc)}. Each service with HTTP entrypoints needs "
-            "an address of its own."
-        ) from exc
+        in_use = exc.errno == errno.EADDRINUSE
+        remedy = " Each service with HTTP entrypoints needs an address of its own." if in_use else ""
+        raise ConfigurationError(f"WEB_SERVER_ADDRESS: cannot listen on {address}: {_reason(exc)}.{remedy}") from exc
     sock.setblocking(False)
     return sock
 
