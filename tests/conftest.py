@@ -21,6 +21,9 @@ from nameko import concurrency
 
 concurrency.monkey_patch()
 
+# A run in the background may have been told to ignore Ctrl-C, and every process that it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 RABBITMQ_HOST = os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1")
 RABBITMQ_PORT = int(os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"))
 MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", f"http://guest:guest@{RABBITMQ_HOST}:15672")
