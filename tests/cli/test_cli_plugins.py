@@ -232,6 +232,14 @@ def test_an_option_takes_its_value_from_the_environment(project: Any, here: Any)
     assert here("run", "-p", "local", "--greet", "x", "service").stdout == "configured: x\n"
 
 
+def test_an_option_that_is_given_and_empty(project: Any, here: Any) -> None:
+    project.write("local.py", OPTIONS % "str")
+    project.write("service.py", IDLE_SERVICE)
+    done = here("run", "-p", "local", "--greet", "", "service")
+    assert done.returncode == 2
+    assert "is empty; leave it out, or give it a value" in done.stderr
+
+
 def test_an_option_of_the_wrong_type(project: Any, here: Any) -> None:
     project.write("local.py", OPTIONS % "int")
     project.write("service.py", IDLE_SERVICE)

@@ -264,6 +264,13 @@ def test_a_broken_plugin_that_is_blocked_stops_nothing(install: Install) -> None
     assert statuses(plugins_for({"plugins": {"disable": ["bad"]}})) == {"bad": Status.BLOCKED}
 
 
+def test_a_name_to_disable_that_nothing_has_is_pointed_out(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("acme-audit", {"audit": "acme_audit"}, acme_audit="")
+    plugins_for({"plugins": {"disable": ["audti"]}})
+    assert "no plugin 'audti' is installed" in caplog.text
+    assert "did you mean 'audit'?" in caplog.text
+
+
 def test_an_allow_list_that_is_empty_means_none() -> None:
     assert plugins_for({"plugins": {"only": []}}).loaded == []
 

@@ -288,7 +288,8 @@ def test_broker_that_cannot_be_reached_any_more(
 def test_broker_that_cannot_be_reached_at_all() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    with pytest.raises(ConnectionRefusedError), ClusterRpcProxy({"AMQP_URI": f"pyamqp://guest@127.0.0.1:{port}/"}):
+    refused = pytest.raises(ConnectionRefusedError, match=rf"the broker pyamqp://guest@127\.0\.0\.1:{port}/ .*AMQP_URI")
+    with refused, ClusterRpcProxy({"AMQP_URI": f"pyamqp://guest@127.0.0.1:{port}/"}):
         pass
 
 

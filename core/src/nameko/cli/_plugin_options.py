@@ -36,6 +36,8 @@ def plugin_options(
 
 def _click_option(option: RunOption, config: dict[str, Any], key: ConfigKey | None) -> click.Option:
     def set_key(_: click.Context, __: click.Parameter, text: str | None) -> None:
+        if text == "":
+            raise click.BadParameter("is empty; leave it out, or give it a value")
         if text is not None:
             config[option.config_key] = text if key is not None and key.type == "str" else load_yaml(text, option.flag)
 

@@ -105,9 +105,15 @@ class PluginManager:
         if broken:
             more = f" ({len(broken) - 1} more: see `nameko plugins --verbose`)" if len(broken) > 1 else ""
             raise PluginError(f"{_describe(broken[0])}{more}")
+        self._warn_of_unknown_names()
         loaded = {name for info in self.loaded for name in (info.name, info.distribution)}
         for name in sorted(self._selection.require - loaded):
             raise PluginError(self._describe_missing(name))
+
+    def _warn_of_unknown_names(self) -> None:
+        known = {name for info in self.plugins for name in (info.name, info.distribution) if name}
+        for name in sorted(self._selection.disable - known):
+            _log.warning("no plugin %r is installed, so there is nothing to disable%s", name, did_you_mean(name, known))
 
     def _describe_missing(self, name: str) -> str:
         for info in self.plugins:

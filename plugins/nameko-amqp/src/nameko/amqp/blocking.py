@@ -327,7 +327,14 @@ class BlockingClient:
                 return _establish(self.settings, uri, self._name, deadline)
             except OSError as exc:
                 _log.warning("cannot connect to %s: %s", mask_uri(uri), exc)
-        return _establish(self.settings, last, self._name, deadline)
+        try:
+            return _establish(self.settings, last, self._name, deadline)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            # Of the same class where it is one of the system's own: OSError picks it by the number.
+            reason = f"the broker {self.settings.masked_uri} cannot be reached: {exc.strerror or exc}"
+            raise OSError(exc.errno, f"{reason}; is it up, and AMQP_URI right?") from exc
 
     def _leave_to_parent(self) -> None:
         # The parent goes on using the socket: it is closed here, but neither shut down nor said good-bye on.

@@ -125,10 +125,14 @@ class ManagedConnection:
             if self._refused:
                 if isinstance(self.error, ConfigurationError):
                     raise self.error
-                raise BrokerRefused(f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}")
+                raise BrokerRefused(
+                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}; "
+                    "check user, password and virtual host in AMQP_URI"
+                )
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
-                    f"the broker {self.settings.masked_uri} cannot be reached: {describe(self.error)}"
+                    f"the broker {self.settings.masked_uri} cannot be reached: {describe(self.error)}; "
+                    "is it up, and AMQP_URI right? (START_TIMEOUT says how long to try)"
                 )
             self._changed.wait(remaining)
 
