@@ -118,6 +118,8 @@ def test_an_extension_that_is_not_installed(
 ) -> None:
     # As if it were not, here where all are: the import system takes None for "there is no such module".
     provided = distribution.partition(" ")[0]
+    for name in [each for each in sys.modules if each.startswith(f"{provided}.")]:  # of other tests
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, provided, None)  # type: ignore[arg-type]
     project.write("service.py", f"import {module}")
     project.environ["NAMEKO_DISABLE_PLUGINS"] = "amqp,events,http,rpc,timer"
