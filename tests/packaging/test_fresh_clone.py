@@ -95,7 +95,7 @@ def is_free(port: int) -> bool:
 
 
 def test_first_command_of_the_readme(request: pytest.FixtureRequest, tmp_path: Path, eventually: Any) -> None:
-    eventually(lambda: is_free(PORT), timeout_s=15)
+    eventually(lambda: is_free(PORT), timeout_s=60)
     process = request.getfixturevalue("quickstart")
     output = tmp_path / "output.txt"
 

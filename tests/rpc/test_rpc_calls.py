@@ -616,7 +616,7 @@ def test_replies_come_in_while_all_workers_wait_for_them(start: Start, cluster: 
 
 
 def test_service_survives_calling_itself_beyond_its_pool(start: Start, cluster: Any) -> None:
-    start(Chain, max_workers=3, RPC_TIMEOUT=0.5)
+    start(Chain, max_workers=3, RPC_TIMEOUT=2)
     with pytest.raises(RemoteError, match="RpcTimeout"):
         cluster.chain.links(10)
     assert cluster.chain.links(0)

@@ -9,6 +9,7 @@ those here do not.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import struct
 import time
@@ -329,9 +330,7 @@ class BlockingClient:
                 _log.warning("cannot connect to %s: %s", mask_uri(uri), exc)
         try:
             return _establish(self.settings, last, self._name, deadline)
-        except TimeoutError:
-            raise
-        except OSError as exc:
+        except (ConnectionError, socket.gaierror) as exc:
             # Of the same class where it is one of the system's own: OSError picks it by the number.
             reason = f"the broker {self.settings.masked_uri} cannot be reached: {exc.strerror or exc}"
             raise OSError(exc.errno, f"{reason}; is it up, and AMQP_URI right?") from exc
