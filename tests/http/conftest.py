@@ -12,6 +12,7 @@ import pytest
 
 from nameko.concurrency import socket
 from nameko.containers import ServiceContainer
+from nameko.plugins import PluginManager
 from nameko.web._connection import Connection
 from nameko.web._environ import connection_environ
 from nameko.web._response import ResponseWriter
@@ -170,11 +171,11 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(service_cls, **config)` runs a service on a free port of 127.0.0.1."""
+    """`serve(service_cls, plugins=None, **config)` runs a service on a free port of 127.0.0.1."""
     containers: list[ServiceContainer] = []
 
-    def start(service_cls: type, **config: Any) -> Served:
-        container = ServiceContainer(service_cls, {"WEB_SERVER_ADDRESS": "127.0.0.1:0", **config})
+    def start(service_cls: type, plugins: PluginManager | None = None, **config: Any) -> Served:
+        container = ServiceContainer(service_cls, {"WEB_SERVER_ADDRESS": "127.0.0.1:0", **config}, plugins=plugins)
         containers.append(container)
         container.start()
         return Served(container)

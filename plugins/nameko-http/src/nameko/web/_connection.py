@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from werkzeug.exceptions import HTTPException
 
@@ -22,10 +21,10 @@ from nameko.web._response import ResponseWriter, date_line, encode_fields, plain
 from nameko.web._settings import HttpSettings
 from nameko.web._transport import Pace, Transport
 from nameko.web._werkzeug import send_response
+from nameko.wsgi import WsgiApplication
 
 _log = logging.getLogger("nameko.web.server")
 
-WsgiApplication = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 #: Key of the environment: call it with the header fields of a 101 response and a `SwitchedProtocol`.
 SWITCH_PROTOCOL = "nameko.switch_protocol"
 

@@ -10,10 +10,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from nameko.exceptions import ConfigurationError
 from nameko.utils import import_from_path
-from nameko.web._connection import WsgiApplication
 from nameko.web._cors import Cors
 from nameko.web._environ import Environ
 from nameko.web._settings import HttpSettings
+from nameko.wsgi import WsgiApplication
 
 _UNIX_PEER = "unix"
 

@@ -16,17 +16,19 @@ from nameko.exceptions import ConfigurationError
 from nameko.extensions import ProviderCollector, SharedExtension
 from nameko.web._address import BindAddress, parse_address
 from nameko.web._body import RequestBody
-from nameko.web._connection import Application, WsgiApplication, serve_wsgi
+from nameko.web._connection import Application, serve_wsgi
 from nameko.web._environ import Environ
 from nameko.web._http_server import HttpServer
 from nameko.web._lazy import LazyRequest
 from nameko.web._listener import Acceptor, listen
 from nameko.web._middleware import wrap
+from nameko.web._mounts import Mount
 from nameko.web._openapi import OpenApiDocument
 from nameko.web._response import ResponseWriter
 from nameko.web._routes import Router
 from nameko.web._settings import HttpSettings
 from nameko.web._werkzeug import send_response
+from nameko.wsgi import WsgiApplication
 
 __all__ = ["BindAddress", "HttpOnlyProtocol", "WebServer", "WsgiApp", "parse_address"]
 
@@ -55,6 +57,7 @@ class WebServer(ProviderCollector, SharedExtension):
         self._open_connections = 0
         self._draining = False
         self._drained = Event()
+        self._mounts: dict[str, Mount] = {}
 
     # -- to be overridden
 
@@ -124,6 +127,28 @@ class WebServer(ProviderCollector, SharedExtension):
     def bound_address(self) -> BindAddress | None:
         """Where it listens, with the port that it got when it asked for any (port 0); None when it does not listen."""
         return self._bound_address
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What other extensions have mounted."""
+        return tuple(self._mounts.values())
+
+    # -- for other extensions
+
+    def mount(self, path: str, app: WsgiApplication) -> None:
+        """Serve a WSGI application at `path` and below it; see `nameko.wsgi.WsgiHost`, which this implements.
+
+        Middleware, CORS and the access log apply to it as to everything. The routing of `WsgiApp` finds it: where
+        `get_wsgi_app` is overridden to return something without one, nothing is mounted.
+
+        :raises ValueError: when `path` cannot be one, or something is mounted there already
+        :raises RuntimeError: when the server has started
+        """
+        if self._acceptor is not None:
+            raise RuntimeError(f"{path} cannot be mounted any more: the web server has started; do it in `setup()`.")
+        if path in self._mounts:
+            raise ValueError(f"{path} is taken: something is mounted there already.")
+        self._mounts[path] = Mount(path, app)
 
     # -- life
 
@@ -218,7 +243,7 @@ class WsgiApp:
         if settings.openapi_path is not None:
             document = OpenApiDocument(server.container.service_cls, server.container.service_name, self.url_map)
             self.url_map.add(Rule(settings.openapi_path, methods=["GET"], endpoint=document))
-        self._router = Router(self.url_map)
+        self._router = Router(self.url_map, server.mounts)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as any WSGI application."""
