@@ -221,7 +221,7 @@ def test_an_option_sets_a_key(project: Any, here: Any, type_words: str, given: s
     assert done.returncode == 0, done.stderr
     expected = repr(configured) if type_words == "str" else configured
     assert done.stdout == f"configured: {expected}\n"
-    assert "plugin local: option --config is left out, it is taken" in done.stderr
+    assert "plugin local (module local): option --config is left out, it is taken" in done.stderr
 
 
 def test_an_option_takes_its_value_from_the_environment(project: Any, here: Any) -> None:
@@ -281,7 +281,7 @@ def test_a_command(project: Any, here: Any) -> None:
     project.write("acme_greet.py", COMMANDS)
     done = here("greet", "you")
     assert (done.returncode, done.stdout) == (0, "hello you\n")
-    assert "plugin greet: command 'run' is left out, there is one of that name" in done.stderr
+    assert "plugin greet (acme-greet 1.2): command 'run' is left out, there is one of that name" in done.stderr
     assert "Run services" in here("run", "--help").stdout
 
 
@@ -303,7 +303,7 @@ def test_commands_that_cannot_be_added(project: Any, here: Any) -> None:
     project.write("local.py", f"{HEADER}@hookimpl\ndef nameko_commands(cli): raise ZeroDivisionError\n")
     done = here("-p", "local", "greet")
     assert done.returncode == 2
-    assert "plugin local: nameko_commands failed and is ignored" in done.stderr
+    assert "plugin local (module local): nameko_commands failed and is ignored" in done.stderr
     assert done.stderr.splitlines()[-1] == "Error: No such command 'greet'. See `nameko --help`."
 
 
@@ -312,3 +312,28 @@ def test_required_plugins(project: Any, here: Any) -> None:
     done = here("run", "-d", "plugins={require: [metrics]}", "service")
     assert done.returncode == 1
     assert done.stderr == "Error: plugin 'metrics' is required by `plugins: require`, but it is not installed\n"
+
+
+@pytest.mark.parametrize(
+    ("hook", "declaration", "command"),
+    [
+        ("nameko_config_keys", "ConfigKey(5, 'str', None, 'Help.')", ["show-config"]),
+        ("nameko_extensions", "ExtensionInfo('no class', 'help')", ["plugins", "--verbose"]),
+        ("nameko_run_options", "RunOption('broker', 'KEY', 'Help.')", ["run", "--help"]),
+        ("nameko_run_options", "RunOption('--x', 'KEY', 'Help.', envvar=5)", ["run", "--help"]),
+    ],
+)
+def test_a_declaration_that_is_none(project: Any, here: Any, hook: str, declaration: str, command: list[str]) -> None:
+    header = "from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, hookimpl\n"
+    project.write("local.py", f"{header}@hookimpl\ndef {hook}():\n    return [{declaration}]\n")
+    done = here(*command, "-p", "local")
+    assert done.returncode == 0, done.stderr
+    assert f"plugin local (module local): {hook} failed and is ignored" in done.stderr
+
+
+def test_a_default_that_is_no_json(project: Any, here: Any) -> None:
+    source = "from nameko.plugins import ConfigKey, hookimpl\n@hookimpl\ndef nameko_config_keys():\n"
+    project.write("local.py", f"{source}    return [ConfigKey('ODD', 'str', {{1, 2}}, 'Help.')]\n")
+    done = here("show-config", "--defaults", "-p", "local")
+    assert done.returncode == 0, done.stderr
+    assert '# ODD: "{1, 2}"' in done.stdout

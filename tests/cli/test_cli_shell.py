@@ -117,7 +117,7 @@ def test_a_plugin_cannot_replace_the_shells_own_names(project: Any, here: Any, m
     monkeypatch.setattr("sys.stdin", io.StringIO("n.own, type(n.config).__name__\n"))
     done = here("shell", "-p", "local")
     assert done.stdout == "(2, 'Config')\n"
-    assert "plugin local: `n.config` is left out, the shell has its own" in done.stderr
+    assert "plugin local (module local): `n.config` is left out, the shell has its own" in done.stderr
 
 
 def test_the_plain_prompt_in_a_terminal(project: Any, eventually: Any) -> None:
@@ -200,3 +200,26 @@ def test_an_interface_that_is_not_installed(
     project.write("greeter.py", GREETER)
     done = here("shell", "--interface", "bpython", "--run", "greeter")
     assert done.stderr == "Error: bpython cannot host services: use --interface ipython or plain with --run\n"
+
+
+def test_what_a_plugin_fails_to_release_hinders_no_other(project: Any) -> None:
+    project.write(
+        "local.py",
+        """
+        from nameko.plugins import hookimpl
+
+        def fail():
+            raise SystemExit("cannot be closed")
+
+        @hookimpl
+        def nameko_shell_namespace(config, exit_stack):
+            exit_stack.callback(fail)
+            return {"local": 1}
+        """,
+    )
+    done = project.nameko("shell", "-p", "local", stdin="n.disconnect()\nprint('local', n.local)\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "local 1\n"
+    assert (
+        "plugin local (module local): what nameko_shell_namespace has registered failed and is ignored" in done.stderr
+    )

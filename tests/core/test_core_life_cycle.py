@@ -669,7 +669,7 @@ def test_an_observer_that_gives_up_altogether_does_not_hinder_the_end(make_servi
     container.start()
     container.stop()
     container.wait()
-    assert "failed in an observer" in caplog.text
+    assert "plugin broken (module Plugin): observer" in caplog.text
 
 
 def test_plugins_attach_extensions_to_a_service(log, make_service, recording):

@@ -496,7 +496,7 @@ def test_an_observer_that_raises_is_logged_and_changes_nothing(make_service, cal
     container.stop()
     assert calls.outcomes == [(1, None)]
     assert [each[0] for each in watcher.seen] == ["started", "result", "finished"]
-    assert "plugin broken: observer 'nameko_worker_started' failed and is ignored" in caplog.text
+    assert "plugin broken (module Broken): observer 'nameko_worker_started' failed and is ignored" in caplog.text
 
 
 def test_observers_can_be_attached_for_a_while(container_factory, make_service, calls_of):

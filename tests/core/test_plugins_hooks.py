@@ -11,6 +11,7 @@ import pytest
 
 from nameko import hookspecs
 from nameko.containers import ServiceContainer
+from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider, Entrypoint, Extension
 from nameko.observers import OBSERVER_HOOKS, Observers, notify
 from nameko.plugins import ConfigKey, PluginManager, hookimpl
@@ -94,7 +95,9 @@ def test_an_observer_that_raises_hinders_no_other(caplog: pytest.LogCaptureFixtu
     assert seen == ["c"]
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert record.getMessage() == "plugin bad: observer 'nameko_container_started' failed and is ignored"
+    assert (
+        record.getMessage() == "plugin bad (module Plugin): observer 'nameko_container_started' failed and is ignored"
+    )
     assert record.exc_info
 
 
@@ -128,8 +131,8 @@ def test_configuration_keys(caplog: pytest.LogCaptureFixture) -> None:
     )
     assert plugins.config_keys() == [key, key]
     assert [record.getMessage() for record in caplog.records] == [
-        "plugin a: nameko_config_keys must return a list of ConfigKey, not 'no key'",
-        "plugin b: nameko_config_keys failed and is ignored",
+        "plugin a (module Plugin): nameko_config_keys must return a list of ConfigKey, not str",
+        "plugin b (module Plugin): nameko_config_keys failed and is ignored",
     ]
 
 
@@ -152,7 +155,7 @@ def test_a_check_that_raises_cannot_vouch_for_the_container(caplog: pytest.LogCa
 
     plugins = manager(a=plugin(nameko_ready=broken), b=plugin(nameko_ready=lambda: ["other"]))
     assert plugins.not_ready_reasons(None) == ["plugin a cannot tell: ZeroDivisionError", "other"]  # type: ignore[arg-type]
-    assert "plugin a: nameko_ready failed" in caplog.text
+    assert "plugin a (module Plugin): nameko_ready failed" in caplog.text
 
 
 # -- extensions attached to services
@@ -212,12 +215,13 @@ def test_the_service_and_the_configuration_are_given() -> None:
 @pytest.mark.parametrize(
     ("offer", "complaint"),
     [
-        ({"taken": Greeting()}, "plugin b: `taken` is left out, Service has one of its own"),
-        ({"nowhere": Call()}, "plugin b: `nowhere` is left out, Service has no such method"),
-        ({"taken": Call()}, "plugin b: `taken` is left out, Service has no such method"),
-        ({"odd": 5}, "plugin b: `odd` is left out, it is no extension: 5"),
-        ([Greeting()], "plugin b: nameko_service_extensions must return a mapping"),
-        ({"first": Plain()}, "plugin b: `first` is left out, another plugin has attached one"),
+        ({"taken": Greeting()}, "plugin b (module Plugin): `taken` is left out, Service has one of its own"),
+        ({"nowhere": Call()}, "plugin b (module Plugin): `nowhere` is left out, Service has no such method"),
+        ({"taken": Call()}, "plugin b (module Plugin): `taken` is left out, Service has no such method"),
+        ({"odd": 5}, "plugin b (module Plugin): `odd` is left out, it is no unbound extension but int"),
+        ([Greeting()], "plugin b (module Plugin): nameko_service_extensions must return a mapping, not list"),
+        ({5: Plain()}, "plugin b (module Plugin): an extension is left out, its name is no string but 5"),
+        ({"first": Plain()}, "plugin b (module Plugin): `first` is left out, another plugin has attached one"),
     ],
 )
 def test_what_cannot_be_attached_is_left_out(offer: object, complaint: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,8 +230,8 @@ def test_what_cannot_be_attached_is_left_out(offer: object, complaint: str, capl
         a=attach(first=first), b=plugin(nameko_service_extensions=lambda: offer), c=attach(last=Greeting())
     )
     attached = plugins.service_extensions(Service, {})
-    assert [name for name, _ in attached] == ["first", "last"]
-    assert attached[0][1] is first
+    assert [name for _, name, _ in attached] == ["first", "last"]
+    assert attached[0][2] is first
     assert complaint in caplog.text
 
 
@@ -236,5 +240,25 @@ def test_a_hook_that_raises_leaves_the_service_as_it_is(caplog: pytest.LogCaptur
         raise ZeroDivisionError
 
     plugins = manager(a=plugin(nameko_service_extensions=broken), b=attach(greeting=Greeting()))
-    assert [name for name, _ in plugins.service_extensions(Service, {})] == ["greeting"]
-    assert "plugin a: nameko_service_extensions failed and is ignored" in caplog.text
+    assert [name for _, name, _ in plugins.service_extensions(Service, {})] == ["greeting"]
+    assert "plugin a (module Plugin): nameko_service_extensions failed and is ignored" in caplog.text
+
+
+def test_an_extension_that_cannot_be_bound_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Unbindable(Extension):
+        def bind(self, container: object) -> Unbindable:
+            raise ZeroDivisionError
+
+    plugins = manager(a=attach(odd=Unbindable()), b=attach(greeting=Greeting()))
+    container = ServiceContainer(Service, {}, plugins=plugins)
+    assert {type(each) for each in container.extensions} == {Greeting}
+    assert "plugin a (module Plugin): `odd` is left out, it cannot be bound to <ServiceContainer" in caplog.text
+
+
+def test_an_extension_that_refuses_its_configuration_refuses_the_service() -> None:
+    class Refusing(Extension):
+        def bind(self, container: object) -> Refusing:
+            raise ConfigurationError("no such address")
+
+    with pytest.raises(ConfigurationError, match="no such address"):
+        ServiceContainer(Service, {}, plugins=manager(a=attach(odd=Refusing())))

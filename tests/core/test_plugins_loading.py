@@ -222,7 +222,7 @@ def test_hooks_that_break_the_rules(install: Install, body: str, status: Status,
     manager = PluginManager.load(Selection())
     assert statuses(manager) == {"good": Status.LOADED, "bad": status}
     assert problem in problems(manager)["bad"]
-    assert [name for name, _ in manager.observers("nameko_ready") if name not in OURS] == ["good"]
+    assert [info.name for info, _ in manager.observers("nameko_ready") if info.name not in OURS] == ["good"]
     with pytest.raises(PluginError, match="plugin 'bad'"):
         manager.check()
 

@@ -59,6 +59,7 @@ __all__ = [
     "current_hub",
     "fail_fast_imap",
     "has_hub",
+    "is_kill",
     "is_monkey_patched",
     "join_all",
     "kill",
@@ -258,6 +259,14 @@ class TaskThread(GreenThread):  # type: ignore[misc]
     KeyboardInterrupt, ends the process.
     """
 
+    #: Whether somebody has asked for its end.
+    killed = False
+
+    def kill(self, *throw_args: Any) -> Any:
+        """Raise GreenletExit, or what is given, in the thread."""
+        self.killed = True
+        return super().kill(*throw_args)
+
     def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """What runs in the thread."""
         try:
@@ -270,6 +279,15 @@ class TaskThread(GreenThread):  # type: ignore[misc]
 def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
     """Run `fn` in a `TaskThread`, which has `wait()`, `kill()` and `link(fn)`."""
     return _start(TaskThread, fn, args, kwargs)
+
+
+def is_kill(exc: BaseException) -> bool:
+    """Whether `exc`, caught in this greenthread, is its end, to be obeyed.
+
+    Code that waits for a greenthread that was killed raises a GreenletExit as well, which is an error like any other.
+    """
+    thread = current()
+    return isinstance(exc, GreenletExit) and bool(getattr(thread, "killed", thread.parent is not None))
 
 
 ThreadT = TypeVar("ThreadT", bound=TaskThread)

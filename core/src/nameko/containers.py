@@ -130,8 +130,13 @@ class ServiceContainer:
         for method_name, method in inspect.getmembers(self.service_cls, inspect.isfunction):
             for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
                 self._add(self.entrypoints, entrypoint.bind(self.interface, method_name))
-        for name, extension in self.plugins.service_extensions(self.service_cls, self.config):
-            self._add_from_plugin(name, extension)
+        for plugin, name, extension in self.plugins.service_extensions(self.service_cls, self.config):
+            try:
+                self._add_from_plugin(name, extension)
+            except ConfigurationError:
+                raise
+            except Exception:
+                _log.exception("plugin %s: `%s` is left out, it cannot be bound to %s", plugin, name, self)
 
     def _add_dependency(self, dependency: DependencyProvider, attr_name: str) -> None:
         self._add(self.dependencies, dependency.bind(self.interface, attr_name))

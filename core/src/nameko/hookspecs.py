@@ -10,9 +10,12 @@ of its hook by name and may leave out those that it does not need. Its plugin mo
 commands, before any service: it should itself import little, and the rest inside its functions.
 
 Plugins are called in the order of their names; `@hookimpl(tryfirst=True)` and `@hookimpl(trylast=True)` change it.
-Wrappers (`wrapper=True`) are refused. An implementation that raises is logged under its plugin's name, and what it
-would have contributed is missing; where more than that happens, the hook says so. "Raises" means an `Exception`: a
-`Timeout` or `GreenletExit` is not caught.
+Wrappers (`wrapper=True`) are refused.
+
+An implementation that raises is logged with its plugin's name, distribution and version, and what it would have
+contributed is missing; where more than that happens, the hook says so. That goes for whatever it raises: a `Timeout`
+that strikes in it is taken for its failure, and so are `SystemExit` and a `GreenletExit` of its own. Only the kill of
+the greenthread in which it runs is obeyed, and, in declarations, Ctrl-C at a terminal.
 
 Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
 (`nameko_container_*`, `nameko_worker_*`) are called where the thing happens, and what they return is ignored. An
@@ -113,7 +116,8 @@ def nameko_service_extensions(  # type: ignore[empty-body]
     :returns: unbound extensions by name. A `DependencyProvider` is injected as the attribute of that name, an
         `Entrypoint` runs the method of that name, another extension is only set up, started and stopped. A name
         that the service class, or a plugin before, already uses for something else is skipped, with an error in the
-        log.
+        log, and so is what cannot be bound. A `ConfigurationError` from `bind` refuses the service, though, and from
+        then on it is an extension like any other: when it fails to set up or start, the service does not start.
     """
 
 
@@ -122,6 +126,8 @@ def nameko_container_started(container: ServiceContainer) -> None:
     """Observe that a container has started: all its extensions are set up and started.
 
     Fires: at the end of `ServiceContainer.start()`, in its greenthread. Not when starting fails.
+
+    :param container: the container
     """
 
 
@@ -131,6 +137,8 @@ def nameko_container_stopped(container: ServiceContainer) -> None:
 
     Fires: at the end of `ServiceContainer.stop()`, in a greenthread of the container, once. Not when the container was
     killed. It has what is left of `SHUTDOWN_TIMEOUT`.
+
+    :param container: the container
     """
 
 
@@ -140,6 +148,7 @@ def nameko_container_killed(container: ServiceContainer, exc_info: ExcInfo | Non
 
     Fires: at the end of `ServiceContainer.kill()`, in a greenthread of the container, once. It has to return at once.
 
+    :param container: the container
     :param exc_info: the exception that was the reason, as `sys.exc_info()` gives it; None when there was none
     """
 
@@ -149,6 +158,8 @@ def nameko_worker_started(worker_ctx: WorkerContext) -> None:
     """Observe that a worker is about to run its method: its dependencies are injected and set up.
 
     Fires: in the worker's greenthread. Time spent here is part of the worker's duration.
+
+    :param worker_ctx: the worker
     """
 
 
@@ -158,6 +169,7 @@ def nameko_worker_result(worker_ctx: WorkerContext, result: Any, exc_info: ExcIn
 
     Fires: in the worker's greenthread, whether the method returned or raised.
 
+    :param worker_ctx: the worker
     :param result: what the method returned, or what the entrypoint has made of it; None when it raised. It must not be
         changed.
     :param exc_info: what the method raised, as `sys.exc_info()` gives it; None when it returned. Keeping it keeps the
@@ -172,6 +184,7 @@ def nameko_worker_finished(worker_ctx: WorkerContext, result: Any, exc_info: Exc
     Fires: in the worker's greenthread. Not when the worker was killed, or when a dependency failed: the container is
     then killed, and `nameko_container_killed` fires.
 
+    :param worker_ctx: the worker
     :param result: as in `nameko_worker_result`
     :param exc_info: as in `nameko_worker_result`
     :param duration_s: seconds from the set-up of the dependencies to their teardown, by a monotonic clock
@@ -185,5 +198,6 @@ def nameko_ready(container: ServiceContainer) -> Sequence[str]:  # type: ignore[
     Fires: whenever `ServiceContainer.not_ready_reasons()` is asked, in the greenthread that asks; it must answer at
     once and not block. An implementation that raises counts as a reason, since it cannot vouch for the container.
 
+    :param container: the container
     :returns: one line for each reason; empty when there is none
     """

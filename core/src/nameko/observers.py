@@ -1,7 +1,7 @@
 """What watches a container and its workers: the observer hooks, bound once per container.
 
 A hook that nobody implements is an empty tuple here, so that it costs a worker one truth test. An observer that raises
-is logged under its plugin's name and changes nothing else.
+is logged with its plugin's name and version and changes nothing else.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nameko.concurrency import is_kill
+
 _log = logging.getLogger(__name__)
 
-#: A callable together with the name to blame.
-Observer = tuple[str, Callable[..., Any]]
+#: A callable together with whom to blame: a `PluginInfo`, or a name.
+Observer = tuple[object, Callable[..., Any]]
 
 #: The hooks that are called with keyword arguments and whose results are ignored.
 OBSERVER_HOOKS = (
@@ -30,8 +32,8 @@ OBSERVER_HOOKS = (
 class Observers:
     """The observers of one container.
 
-    :param implementations: who implements what: `implementations(hook_name)` gives `(plugin name, callable)` pairs,
-        which take the hook's arguments as keywords, all of them
+    :param implementations: who implements what: `implementations(hook_name)` gives `(plugin, callable)` pairs, which
+        take the hook's arguments as keywords, all of them
     """
 
     def __init__(self, implementations: Callable[[str], tuple[Observer, ...]] = lambda hook_name: ()) -> None:
@@ -64,9 +66,14 @@ class Observers:
 
 
 def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
-    """Call each observer with `arguments`; one that raises is logged and does not hinder the others."""
-    for name, fn in observers:
+    """Call each observer with `arguments`; one that raises anything is logged and does not hinder the others.
+
+    :raises GreenletExit: when the greenthread is killed meanwhile
+    """
+    for plugin, fn in observers:
         try:
             fn(**arguments)
-        except Exception:
-            _log.exception("plugin %s: observer %r failed and is ignored", name, getattr(fn, "__name__", fn))
+        except BaseException as exc:
+            if is_kill(exc):
+                raise
+            _log.exception("plugin %s: observer %r failed and is ignored", plugin, getattr(fn, "__name__", fn))

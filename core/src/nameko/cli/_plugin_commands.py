@@ -7,7 +7,8 @@ from logging import getLogger
 
 import click
 
-from nameko.plugins import PluginManager
+from nameko.plugins import PluginInfo, PluginManager
+from nameko.plugins._failures import blaming
 
 _log = getLogger(__name__)
 
@@ -24,15 +25,12 @@ def collect_commands(plugins: PluginManager, built_in: Container[str]) -> dict[s
     return commands
 
 
-def commands_by_plugin(plugins: PluginManager) -> dict[str, dict[str, click.Command]]:
+def commands_by_plugin(plugins: PluginManager) -> dict[PluginInfo, dict[str, click.Command]]:
     """The commands that each plugin offers."""
     offered = {}
     for plugin, add_commands in plugins.observers("nameko_commands"):
         group = click.Group("nameko")
-        try:
+        with blaming(plugin, "nameko_commands"):
             add_commands(cli=group)
-        except Exception:
-            _log.exception("plugin %s: nameko_commands failed and is ignored", plugin)
-        else:
             offered[plugin] = dict(group.commands)
     return offered

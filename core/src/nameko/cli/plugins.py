@@ -48,13 +48,13 @@ def _imported_rows(selection: Selection) -> list[dict[str, Any]]:
     manager = PluginManager.load(selection)
     extensions = defaultdict(list)
     for plugin, extension in manager.collect_items("nameko_extensions", ExtensionInfo):
-        extensions[plugin].append(f"{extension.cls.__module__}.{extension.cls.__qualname__}: {extension.help}")
+        extensions[plugin.name].append(f"{extension.cls.__module__}.{extension.cls.__qualname__}: {extension.help}")
     commands = commands_by_plugin(manager)
     details = {
         info: {
             "hooks": manager.hooks_of(info.name),
             "extensions": extensions[info.name],
-            "commands": sorted(commands.get(info.name, ())),
+            "commands": sorted(commands.get(info, ())),
         }
         for info in manager.loaded
     }

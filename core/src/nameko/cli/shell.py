@@ -16,7 +16,8 @@ from nameko.config import config as global_config
 from nameko.constants import AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI
 from nameko.exceptions import CommandError
 from nameko.masking import mask_text
-from nameko.plugins import PluginManager, plugins_for
+from nameko.plugins import PluginInfo, PluginManager, plugins_for
+from nameko.plugins._failures import blaming
 from nameko.runners import ServiceRunner
 
 
@@ -95,21 +96,29 @@ class Namespace:
     def __init__(self, config: Mapping[str, Any], plugins: PluginManager) -> None:
         self.config = config
         self._plugins = plugins
-        self._resources = ExitStack()
+        self._resources: list[tuple[PluginInfo, ExitStack]] = []
         self._fill()
 
     def _fill(self) -> None:
-        hook_arguments = {"config": self.config, "exit_stack": self._resources}
-        for plugin, names in self._plugins.collect("nameko_shell_namespace", **hook_arguments):
-            for name, value in names.items():
-                if name in ("config", "disconnect"):
-                    _log.error("plugin %s: `n.%s` is left out, the shell has its own", plugin, name)
-                else:
-                    setattr(self, name, value)
+        for plugin, get_names in self._plugins.observers("nameko_shell_namespace"):
+            resources = ExitStack()
+            self._resources.append((plugin, resources))
+            with blaming(plugin, "nameko_shell_namespace"):
+                self._add(plugin, get_names(config=self.config, exit_stack=resources) or {})
+
+    def _add(self, plugin: PluginInfo, names: Mapping[str, Any]) -> None:
+        for name, value in names.items():
+            if name in ("config", "disconnect"):
+                _log.error("plugin %s: `n.%s` is left out, the shell has its own", plugin, name)
+            else:
+                setattr(self, name, value)
 
     def disconnect(self) -> None:
         """Close all connections. What is used again connects again."""
-        self._resources.close()
+        while self._resources:
+            plugin, resources = self._resources.pop()
+            with blaming(plugin, "what nameko_shell_namespace has registered"):
+                resources.close()
         self._fill()
 
     def __repr__(self) -> str:

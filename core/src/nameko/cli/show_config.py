@@ -36,4 +36,4 @@ def _to_yaml(value: object) -> str:
 
 def _describe(key: ConfigKey) -> str:
     default = MASK if key.secret and key.default is not None else key.default
-    return f"# {key.help} ({key.type})\n# {key.name}: {json.dumps(default)}"  # JSON is YAML in one line
+    return f"# {key.help} ({key.type})\n# {key.name}: {json.dumps(default, default=str)}"  # JSON is YAML in one line

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+
+_FLAG = re.compile(r"--[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class ConfigKey:
     :param default: what applies when it is not set
     :param help: one sentence
     :param secret: whether the value must never be shown
+    :raises TypeError: when name, type or help is no string
     """
 
     name: str
@@ -26,13 +30,24 @@ class ConfigKey:
     help: str
     secret: bool = False
 
+    def __post_init__(self) -> None:
+        _check_strings(self, "name", "type", "help")
+
 
 @dataclass(frozen=True)
 class ExtensionInfo:
-    """An extension class that a plugin offers, with one line of help."""
+    """An extension class that a plugin offers, with one line of help.
+
+    :raises TypeError: when it is no class, or the help no string
+    """
 
     cls: type
     help: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cls, type):
+            raise TypeError(f"ExtensionInfo: cls must be a class, not {self.cls!r}")
+        _check_strings(self, "help")
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,8 @@ class RunOption:
     :param metavar: what stands for the value in the help text
     :param envvar: an environment variable that sets the key when the option is not given: a value on the command line
         can be seen by every user of the machine
+    :raises TypeError: when one of them is no string
+    :raises ValueError: when the flag does not look like `--some-name`
     """
 
     flag: str
@@ -52,3 +69,18 @@ class RunOption:
     help: str
     metavar: str = "VALUE"
     envvar: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_strings(self, "flag", "config_key", "help", "metavar")
+        if not _FLAG.fullmatch(self.flag):
+            raise ValueError(f"RunOption: flag must look like `--some-name`, not {self.flag!r}")
+        if self.envvar is not None:
+            _check_strings(self, "envvar")
+
+
+def _check_strings(declaration: object, *names: str) -> None:
+    # Here, where the plugin can be blamed for it: whoever reads the declaration later relies on it.
+    for name in names:
+        value = getattr(declaration, name)
+        if not isinstance(value, str):
+            raise TypeError(f"{type(declaration).__name__}: {name} must be a string, not {value!r}")

@@ -54,6 +54,9 @@ class PluginInfo:
         """Where it comes from: `acme-audit 1.2`, or the module of a local one."""
         return f"{self.distribution} {self.version}" if self.distribution else f"module {self.target}"
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.origin})"
+
     def with_status(self, status: Status, problem: str) -> PluginInfo:
         """The same plugin, another status."""
         return replace(self, status=status, problem=problem)

@@ -15,6 +15,7 @@ from nameko.exceptions import PluginError
 from nameko.plugins._checks import find_fault
 from nameko.plugins._declarations import ConfigKey
 from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins
+from nameko.plugins._failures import blaming, is_not_its_own
 from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
 from nameko.suggestions import did_you_mean
 
@@ -129,7 +130,7 @@ class PluginManager:
 
     def describe_loaded(self) -> str:
         """The plugins that take part, each with its distribution and version, in one line."""
-        return ", ".join(f"{info.name} ({info.origin})" for info in self.loaded) or "none"
+        return ", ".join(map(str, self.loaded)) or "none"
 
     # -- what plugins implement
 
@@ -138,67 +139,72 @@ class PluginManager:
         callers = self._pluggy.get_hookcallers(self._pluggy.get_plugin(plugin_name)) or ()
         return sorted(caller.name for caller in callers)
 
-    def observers(self, hook_name: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        """The implementations of a hook in the order in which to call them: plugin name and callable.
+    def observers(self, hook_name: str) -> tuple[tuple[PluginInfo, Callable[..., Any]], ...]:
+        """The implementations of a hook in the order in which to call them: plugin and callable.
 
         Each callable takes all arguments of the hook, as keywords.
         """
         hook = getattr(self._pluggy.hook, hook_name)
         arguments = frozenset(hook.spec.argnames)
+        plugins = {info.name: info for info in self.loaded}
         return tuple(
-            (impl.plugin_name, _accepting(arguments, impl.function, impl.argnames))
+            (plugins[impl.plugin_name], _accepting(arguments, impl.function, impl.argnames))
             for impl in reversed(hook.get_hookimpls())  # pluggy keeps the one to be called first at the end
         )
 
-    def collect(self, hook_name: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
-        """Call a hook and give what each plugin returned, with the plugin's name; None is left out.
+    def collect(self, hook_name: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
+        """Call a hook and give what each plugin returned, with the plugin; None is left out.
 
-        An implementation that raises is logged under its plugin's name and left out.
+        An implementation that raises is logged with its plugin and left out.
         """
-        for name, function in self.observers(hook_name):
-            try:
+        for plugin, function in self.observers(hook_name):
+            result = None
+            with blaming(plugin, hook_name):
                 result = function(**arguments)
-            except Exception:
-                _log.exception("plugin %s: %s failed and is ignored", name, hook_name)
-                continue
             if result is not None:
-                yield name, result
+                yield plugin, result
 
-    def collect_items(self, hook_name: str, cls: type, **arguments: Any) -> Iterator[tuple[str, Any]]:
-        """The items of the lists that the implementations of a hook return, each with its plugin's name.
+    def collect_items(self, hook_name: str, cls: type, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
+        """The items of the lists that the implementations of a hook return, each with its plugin.
 
-        What is not an instance of `cls` is logged under the plugin's name and left out.
+        What is not an instance of `cls` is logged with the plugin and left out.
         """
-        for name, result in self.collect(hook_name, **arguments):
+        for plugin, result in self.collect(hook_name, **arguments):
             for item in result if isinstance(result, (list, tuple)) else (result,):
                 if isinstance(item, cls):
-                    yield name, item
+                    yield plugin, item
                 else:
-                    _log.error("plugin %s: %s must return a list of %s, not %r", name, hook_name, cls.__name__, item)
+                    kind = type(item).__name__
+                    _log.error("plugin %s: %s must return a list of %s, not %s", plugin, hook_name, cls.__name__, kind)
 
     def config_keys(self) -> list[ConfigKey]:
         """The configuration keys that plugins declare."""
         return [key for _, key in self.collect_items("nameko_config_keys", ConfigKey)]
 
-    def service_extensions(self, service_cls: type, config: Mapping[str, Any]) -> list[tuple[str, Extension]]:
-        """What plugins attach to a service: name and unbound extension. See the hook for what is left out."""
-        attached: dict[str, Extension] = {}
+    def service_extensions(
+        self, service_cls: type, config: Mapping[str, Any]
+    ) -> list[tuple[PluginInfo, str, Extension]]:
+        """What plugins attach to a service: plugin, name and unbound extension. See the hook for what is left out."""
+        attached: dict[str, tuple[PluginInfo, str, Extension]] = {}
         for plugin, offer in self.collect("nameko_service_extensions", service_cls=service_cls, config=config):
-            for name, extension in _checked_offer(plugin, offer, service_cls):
-                if attached.setdefault(name, extension) is not extension:
-                    _log.error("plugin %s: `%s` is left out, another plugin has attached one", plugin, name)
-        return list(attached.items())
+            with blaming(plugin, "nameko_service_extensions"):  # the mapping is the plugin's own code, too
+                for name, extension in _checked_offer(plugin, offer, service_cls):
+                    if attached.setdefault(name, (plugin, name, extension))[2] is not extension:
+                        _log.error("plugin %s: `%s` is left out, another plugin has attached one", plugin, name)
+        return list(attached.values())
 
     def not_ready_reasons(self, container: ServiceContainer) -> list[str]:
         """Why the container cannot serve right now, as plugins see it; one line each."""
         reasons: list[str] = []
-        for name, is_ready in self.observers("nameko_ready"):
+        for plugin, is_ready in self.observers("nameko_ready"):
             try:
                 found = is_ready(container=container) or ()
-                reasons += [found] if isinstance(found, str) else found
-            except Exception as exc:
-                _log.exception("plugin %s: nameko_ready failed", name)
-                reasons.append(f"plugin {name} cannot tell: {type(exc).__name__}")
+                reasons += [found] if isinstance(found, str) else map(str, found)
+            except BaseException as exc:
+                if not isinstance(exc, Exception) and is_not_its_own(exc):
+                    raise
+                _log.exception("plugin %s: nameko_ready failed", plugin)
+                reasons.append(f"plugin {plugin.name} cannot tell: {type(exc).__name__}")
         return reasons
 
 
@@ -248,15 +254,18 @@ def _accepting(arguments: frozenset[str], function: Callable[..., Any], taken: t
     return call
 
 
-def _checked_offer(plugin: str, offer: Any, service_cls: type) -> Iterator[tuple[str, Extension]]:
+def _checked_offer(plugin: PluginInfo, offer: Any, service_cls: type) -> Iterator[tuple[str, Extension]]:
     from nameko.extensions import DependencyProvider, Entrypoint, Extension  # heavy; here they are loaded already
 
     if not isinstance(offer, Mapping):
-        _log.error("plugin %s: nameko_service_extensions must return a mapping, not %r", plugin, offer)
+        _log.error("plugin %s: nameko_service_extensions must return a mapping, not %s", plugin, type(offer).__name__)
         return
     for name, extension in offer.items():
-        if not isinstance(extension, Extension):
-            _log.error("plugin %s: `%s` is left out, it is no extension: %r", plugin, name, extension)
+        if not isinstance(extension, Extension) or extension.is_bound():
+            kind = type(extension).__name__
+            _log.error("plugin %s: `%s` is left out, it is no unbound extension but %s", plugin, name, kind)
+        elif not isinstance(name, str):
+            _log.error("plugin %s: an extension is left out, its name is no string but %r", plugin, name)
         elif isinstance(extension, DependencyProvider) and hasattr(service_cls, name):
             _log.error("plugin %s: `%s` is left out, %s has one of its own", plugin, name, service_cls.__name__)
         elif isinstance(extension, Entrypoint) and not callable(getattr(service_cls, name, None)):
