@@ -175,6 +175,40 @@ def test_readiness_follows_the_connections(make_broker, proxy, eventually):
     eventually(lambda: broker.container.not_ready_reasons() == [], timeout_s=10)
 
 
+def numbers_of(container):
+    return {(stat.name, stat.labels.get("connection")): stat.value for stat in container.plugins.stats(container)}
+
+
+def test_numbers_follow_the_connections(make_broker, proxy, eventually):
+    broker = make_broker(proxy.uri)
+    numbers = numbers_of(broker.container)
+    for role in ("publish", "consume"):
+        assert numbers["nameko_amqp_connected", role] == 1
+        assert numbers["nameko_amqp_blocked", role] == 0
+        assert numbers["nameko_amqp_reconnects", role] == 0
+    assert numbers["nameko_amqp_messages_rejected", None] == 0
+    proxy.refusing = True
+    proxy.reset_all()
+    eventually(lambda: numbers_of(broker.container)["nameko_amqp_connected", "consume"] == 0)
+    proxy.refusing = False
+    eventually(lambda: broker.container.not_ready_reasons() == [], timeout_s=10)
+    assert numbers_of(broker.container)["nameko_amqp_reconnects", "consume"] == 1
+    broker.container.stop()
+    assert ("nameko_amqp_connected", "consume") not in numbers_of(broker.container)
+
+
+def test_numbers_of_messages(make_broker, broker_uri, eventually):
+    broker, arrived, release = make_broker(broker_uri), [], concurrency.Event()
+    broker.subscribe(QUEUE, lambda message: (arrived.append(message), release.wait(), message.ack()))
+    broker.counters["re-plies late"] += 2  # whatever an extension calls it
+    for _ in range(3):
+        publish(broker, "x")
+    eventually(lambda: len(arrived) == 1 and numbers_of(broker.container)["nameko_amqp_messages_waiting", None] == 2)
+    assert numbers_of(broker.container)["nameko_amqp_re_plies_late", None] == 2
+    release.send(None)
+    eventually(lambda: numbers_of(broker.container)["nameko_amqp_messages_waiting", None] == 0)
+
+
 def test_log_lines_are_few_while_the_broker_is_away(make_broker, proxy, eventually, caplog):
     caplog.set_level(logging.INFO)
     broker = make_broker(proxy.uri)

@@ -605,6 +605,27 @@ def test_readiness(make_service):
     assert container.not_ready_reasons()[0] == "service is not started"
 
 
+def test_a_container_is_not_ready_while_it_starts_or_stops(make_service, container_factory, log, spawn, eventually):
+    begun, stopping, release = Event(), Event(), {"start": Event(), "stop": Event()}
+    container = container_factory(
+        make_service(
+            entrypoint_start=lambda: (begun.send(None), release["start"].wait()),
+            entrypoint_stop=lambda: (stopping.send(None), release["stop"].wait()),
+        ),
+        {},
+    )
+    spawn(container.start)
+    begun.wait()
+    assert container.not_ready_reasons() == ["service is starting"]
+    release["start"].send(None)
+    eventually(lambda: container.not_ready_reasons() == [])
+    spawn(container.stop)
+    stopping.wait()
+    assert container.not_ready_reasons() == ["service is stopping"]
+    release["stop"].send(None)
+    eventually(lambda: container.not_ready_reasons() == ["service is not started"])
+
+
 def test_observers_of_a_container(make_service):
     seen: list[Any] = []
 

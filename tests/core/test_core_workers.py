@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -79,6 +80,32 @@ def test_each_worker_has_a_service_instance_of_its_own(container_factory):
     assert [(arg, key) for _, arg, key in seen] == [(0, 0), (1, -1), (2, -2)]
     assert [service for service, _, _ in seen] == [each.service for each in contexts]
     assert len({id(service) for service, _, _ in seen}) == 3
+
+
+def test_the_wait_for_a_worker_can_be_told(container_factory):
+    release, ended = Event(), []
+
+    class Service:
+        name = "service"
+
+        @trigger
+        def method(self) -> None:
+            release.wait()
+            ended.append(time.perf_counter())
+
+    container = container_factory(Service, {"max_workers": 1})
+    (entrypoint,) = container.entrypoints
+    asked_at = time.perf_counter()
+    first = container.spawn_worker(entrypoint, (), {}, fired_at=asked_at - 5)
+    waiting = concurrency.spawn(container.spawn_worker, entrypoint, (), {})
+    sleep(0)
+    assert container.running_workers == 1
+    assert first.started_at - first.fired_at >= 5
+    release.send(None)
+    second = waiting.wait()
+    container.stop()
+    assert asked_at < second.fired_at < ended[0] <= second.started_at
+    assert container.running_workers == 0
 
 
 def test_the_entrypoint_may_replace_the_outcome_before_the_dependencies_see_it(container_factory):

@@ -14,7 +14,7 @@ from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider, Entrypoint, Extension
 from nameko.observers import OBSERVER_HOOKS, Observers, notify
-from nameko.plugins import ConfigKey, PluginManager, hookimpl
+from nameko.plugins import ConfigKey, PluginManager, Stat, hookimpl
 
 HOOKS = {name: fn for name, fn in vars(hookspecs).items() if name.startswith("nameko_")}
 
@@ -156,6 +156,42 @@ def test_a_check_that_raises_cannot_vouch_for_the_container(caplog: pytest.LogCa
     plugins = manager(a=plugin(nameko_ready=broken), b=plugin(nameko_ready=lambda: ["other"]))
     assert plugins.not_ready_reasons(None) == ["plugin a cannot tell: ZeroDivisionError", "other"]  # type: ignore[arg-type]
     assert "plugin a (module Plugin): nameko_ready failed" in caplog.text
+
+
+# -- numbers
+
+
+def test_numbers_about_a_container(caplog: pytest.LogCaptureFixture) -> None:
+    size = Stat("acme_size_bytes", "gauge", "How big.", 3, {"of": "it"})
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    plugins = manager(
+        a=plugin(nameko_stats=lambda container: [size, (container, 1)]),
+        b=plugin(nameko_stats=broken),
+        c=plugin(nameko_stats=lambda: [size]),
+    )
+    assert plugins.stats("cache") == [size, size]  # type: ignore[arg-type]
+    assert "plugin a (module Plugin): nameko_stats must return a list of Stat, not tuple" in caplog.text
+    assert "plugin b (module Plugin): nameko_stats failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"name": "no-name"}, "'no-name'"),
+        ({"help": None}, "help must be a string"),
+        ({"kind": "histogram"}, "acme_size: kind must be"),
+        ({"value": "3"}, "acme_size: value must be a number"),
+        ({"labels": {"__of": "it"}}, "acme_size: labels"),
+        ({"labels": {"of": 1}}, "acme_size: labels"),
+    ],
+)
+def test_a_number_that_cannot_be_shown_is_refused(wrong: dict[str, Any], complaint: str) -> None:
+    arguments: dict[str, Any] = {"name": "acme_size", "kind": "gauge", "help": "How big.", "value": 1}
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        Stat(**{**arguments, **wrong})
 
 
 # -- extensions attached to services

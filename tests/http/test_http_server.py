@@ -364,6 +364,19 @@ def test_readiness(serve):
     assert any("does not listen" in reason for reason in service.container.not_ready_reasons())
 
 
+def test_the_number_of_connections_is_told(serve, eventually):
+    service = serve(Hello)
+
+    def numbers():
+        container = service.container
+        return {stat.name: stat.value for stat in container.plugins.stats(container)}
+
+    assert numbers()["nameko_http_open_connections"] == 0
+    with service.connect():
+        eventually(lambda: numbers()["nameko_http_open_connections"] == 1)
+    eventually(lambda: numbers()["nameko_http_open_connections"] == 0)
+
+
 # -- stopping
 
 

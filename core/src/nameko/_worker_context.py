@@ -48,6 +48,9 @@ class WorkerContext:
         self.data: dict[str, Any] = dict(data) if data else {}
         self._parent_call_ids: list[str] = self.data.pop(CALL_ID_STACK_CONTEXT_KEY, None) or []
         self._call_id: str | None = None
+        #: When it was asked for, and when its worker began, in seconds by `time.perf_counter()`; None before that.
+        self.fired_at: float | None = None
+        self.started_at: float | None = None
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -105,6 +105,7 @@ class ServiceContainer:
         self.shutdown_timeout_s = _number(self.config, SHUTDOWN_TIMEOUT_CONFIG_KEY, DEFAULT_SHUTDOWN_TIMEOUT_S)
 
         self.started = False
+        self._start_completed = False
         self._being_killed = False
         self._takes_workers = True
         self._died = Event()  # raises what killed the container, for `wait()`
@@ -188,7 +189,9 @@ class ServiceContainer:
         if self._is_going_down():
             self._wait_for_end()
             self._died.wait()
-        elif self.observers.container_started:
+            return
+        self._start_completed = True
+        if self.observers.container_started:
             notify(self.observers.container_started, container=self)
 
     def stop(self) -> None:
@@ -346,10 +349,21 @@ class ServiceContainer:
 
     def not_ready_reasons(self) -> list[str]:
         """Why the container cannot serve right now, one line each; empty when it can. Asks every `nameko_ready`."""
-        reasons = [] if self.started else [f"{self.service_name} is not started"]
+        reasons = []
+        if not self.started:
+            reasons.append(f"{self.service_name} is not started")
+        elif self._is_going_down():
+            reasons.append(f"{self.service_name} is stopping")
+        elif not self._start_completed:
+            reasons.append(f"{self.service_name} is starting")
         return reasons + self.plugins.not_ready_reasons(self)
 
     # -- workers
+
+    @property
+    def running_workers(self) -> int:
+        """How many workers are running; `max_workers` at most."""
+        return len(self._worker_threads)
 
     def spawn_worker(
         self,
@@ -358,18 +372,21 @@ class ServiceContainer:
         kwargs: dict[str, Any],
         context_data: Mapping[str, Any] | None = None,
         handle_result: ResultHandler | None = None,
+        fired_at: float | None = None,
     ) -> WorkerContext:
         """Run the entrypoint's method in a worker. Blocks while `max_workers` of them are running.
 
         :param context_data: what came with the call, `call_id_stack` included
         :param handle_result: called with the outcome in the worker's greenthread, before the dependencies see it. It is
             not called when the worker is killed together with the container: the work is to be given back.
+        :param fired_at: when the work arrived in this process, in seconds by `time.perf_counter()`; now, by default
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
         if self._being_killed or not self._takes_workers:
             raise self._going_down()
         worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, data=context_data)
+        worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
         if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot
             thread.kill()
@@ -384,7 +401,7 @@ class ServiceContainer:
 
     def _run_worker(self, worker_ctx: WorkerContext, handle_result: ResultHandler | None) -> None:
         observers = self.observers
-        started_at = time.perf_counter()
+        worker_ctx.started_at = started_at = time.perf_counter()
         self._worker_setup(worker_ctx)
         if observers.worker_started:
             notify(observers.worker_started, worker_ctx=worker_ctx)

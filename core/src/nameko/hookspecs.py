@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from nameko.containers import ServiceContainer, WorkerContext
     from nameko.extensions import ExcInfo, Extension
-    from nameko.plugins import ConfigKey, ExtensionInfo, RunOption
+    from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, Stat
 
 PROJECT_NAME = "nameko"
 
@@ -200,4 +200,16 @@ def nameko_ready(container: ServiceContainer) -> Sequence[str]:  # type: ignore[
 
     :param container: the container
     :returns: one line for each reason; empty when there is none
+    """
+
+
+@hookspec
+def nameko_stats(container: ServiceContainer) -> Sequence[Stat]:  # type: ignore[empty-body]
+    """Give numbers about a container: how much there is of something right now, or has been since its start.
+
+    Fires: whenever somebody who shows them asks, nameko-metrics at each scrape for example, in the greenthread that
+    asks; it must answer at once and not block. Nobody asks when nothing shows them, so count where it happens only
+    what cannot be told later.
+
+    :returns: the numbers. The container's service need not be among their labels: whoever shows them adds it
     """

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nameko.plugins._declarations import ConfigKey, ExtensionInfo, RunOption
+    from nameko.plugins._declarations import ConfigKey, ExtensionInfo, RunOption, Stat
     from nameko.plugins._discovery import PluginInfo, Status, find_plugins
     from nameko.plugins._manager import PluginManager, hookimpl, plugins_for
     from nameko.plugins._metadata import installed_version
@@ -22,6 +22,7 @@ __all__ = [
     "PluginManager",
     "RunOption",
     "Selection",
+    "Stat",
     "Status",
     "find_plugins",
     "hookimpl",
@@ -33,6 +34,7 @@ _HOMES = {
     "ConfigKey": "_declarations",
     "ExtensionInfo": "_declarations",
     "RunOption": "_declarations",
+    "Stat": "_declarations",
     "PluginInfo": "_discovery",
     "Status": "_discovery",
     "find_plugins": "_discovery",

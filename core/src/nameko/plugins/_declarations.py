@@ -1,12 +1,16 @@
-"""What plugins declare: configuration keys, command line options, extensions."""
+"""What plugins declare: configuration keys, command line options, extensions, numbers."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 _FLAG = re.compile(r"--[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
+# Of Prometheus' data model: https://prometheus.io/docs/concepts/data_model/
+_STAT_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,39 @@ class RunOption:
             raise ValueError(f"RunOption: flag must look like `--some-name`, not {self.flag!r}")
         if self.envvar is not None:
             _check_strings(self, "envvar")
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A number about a container, as it is when it is asked for.
+
+    :param name: in the manner of Prometheus, in the plugin's own name space and with its unit:
+        `"acme_cache_size_bytes"`
+    :param kind: `"counter"` for what only grows as long as the container lives, `"gauge"` for what comes and goes
+    :param help: one sentence
+    :param value: the number
+    :param labels: what tells several numbers of that name apart; few different values, all of them known beforehand
+    :raises TypeError: when one of them has another type
+    :raises ValueError: when the name or a label is none for Prometheus
+    """
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_strings(self, "name", "help")
+        if not _STAT_NAME.fullmatch(self.name):
+            raise ValueError(f"Stat: name must be a name in the manner of Prometheus, not {self.name!r}")
+        if self.kind not in ("counter", "gauge"):
+            raise ValueError(f"Stat {self.name}: kind must be `counter` or `gauge`, not {self.kind!r}")
+        if not isinstance(self.value, (int, float)):
+            raise TypeError(f"Stat {self.name}: value must be a number, not {self.value!r}")
+        for label, value in self.labels.items():
+            if not _LABEL_NAME.fullmatch(label) or not isinstance(value, str):
+                raise ValueError(f"Stat {self.name}: labels are strings by names, not {label!r}: {value!r}")
 
 
 def _check_strings(declaration: object, *names: str) -> None:

@@ -13,7 +13,7 @@ import pluggy
 from nameko import hookspecs
 from nameko.exceptions import PluginError
 from nameko.plugins._checks import find_fault
-from nameko.plugins._declarations import ConfigKey
+from nameko.plugins._declarations import ConfigKey, Stat
 from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins
 from nameko.plugins._failures import blaming, is_not_its_own
 from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
@@ -192,6 +192,10 @@ class PluginManager:
                     if attached.setdefault(name, (plugin, name, extension))[2] is not extension:
                         _log.error("plugin %s: `%s` is left out, another plugin has attached one", plugin, name)
         return list(attached.values())
+
+    def stats(self, container: ServiceContainer) -> list[Stat]:
+        """The numbers that plugins give about a container."""
+        return [stat for _, stat in self.collect_items("nameko_stats", Stat, container=container)]
 
     def not_ready_reasons(self, container: ServiceContainer) -> list[str]:
         """Why the container cannot serve right now, as plugins see it; one line each."""

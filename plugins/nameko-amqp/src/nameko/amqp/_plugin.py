@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nameko.constants import DEFAULT_HEARTBEAT, DEFAULT_SERIALIZER
-from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, hookimpl
+from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, Stat, hookimpl
 
 if TYPE_CHECKING:
     import click
 
+    from nameko.amqp.broker import Broker
     from nameko.containers import ServiceContainer
 
 # kombu and the code that needs it are imported when a hook is called, not when the plugin is found.
@@ -131,11 +132,16 @@ def nameko_commands(cli: click.Group) -> None:
 @hookimpl
 def nameko_ready(container: ServiceContainer) -> Sequence[str]:
     """Not ready while a connection is down or a queue is not consumed."""
+    return [reason for broker in _brokers(container) for reason in broker.not_ready_reasons()]
+
+
+@hookimpl
+def nameko_stats(container: ServiceContainer) -> Sequence[Stat]:
+    """The state of the connections, and what was counted about messages."""
+    return [stat for broker in _brokers(container) for stat in broker.stats()]
+
+
+def _brokers(container: ServiceContainer) -> list[Broker]:
     from nameko.amqp.broker import Broker
 
-    return [
-        reason
-        for extension in container.subextensions
-        if isinstance(extension, Broker)
-        for reason in extension.not_ready_reasons()
-    ]
+    return [extension for extension in container.subextensions if isinstance(extension, Broker)]

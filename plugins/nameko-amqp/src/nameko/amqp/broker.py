@@ -14,6 +14,7 @@ import amqp
 from amqp.exceptions import AMQPError, ChannelError
 from nameko import concurrency
 from nameko.amqp import wire
+from nameko.amqp._stats import broker_stats
 from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
 from nameko.amqp.errors import BrokerRefused
@@ -25,6 +26,7 @@ from nameko.concurrency import SpawningProxy
 from nameko.constants import PERSISTENT, PREFETCH_COUNT_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import SharedExtension
+from nameko.plugins import Stat
 
 __all__ = ["Broker", "Message", "Publication", "Subscription"]
 
@@ -151,6 +153,12 @@ class Broker(SharedExtension):
         if self._publish_lease is not None and self._publish_lease.connection.blocked is not None:
             reasons.append(f"the broker takes no messages: {self._publish_lease.connection.blocked}")
         return reasons
+
+    def stats(self) -> list[Stat]:
+        """The numbers of the broker, as the hook `nameko_stats` gives them."""
+        leases = [lease for lease in (self._publish_lease, self._consume_lease) if lease is not None]
+        waiting = sum(each.waiting for each in self._subscriptions)
+        return broker_stats([lease.connection for lease in leases], self.counters, waiting)
 
     # -- publishing
 

@@ -81,6 +81,7 @@ class ManagedConnection:
         self.raw: Any = None  # py-amqp's, while connected
         self.blocked: str | None = None  # why the broker takes no messages, while it does not
         self.error: Exception | None = None  # why there is no connection
+        self.reconnects = 0  # how often it came back after it was lost
         self._transport: GreenTransport | None = None
         self._users: list[ConnectionUser] = []
         self._changed = Event()
@@ -233,6 +234,7 @@ class ManagedConnection:
     def _announce(self, raw: Any) -> None:
         self.raw = raw
         self.error = None
+        self.reconnects += self._connected_before
         self._connected_before = True
         transport = getattr(raw, "transport", None)
         if isinstance(transport, GreenTransport):

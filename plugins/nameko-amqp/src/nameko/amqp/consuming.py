@@ -87,6 +87,11 @@ class Subscription:
 
     # -- for the owner
 
+    @property
+    def waiting(self) -> int:
+        """How many messages have been delivered and not been handed to `on_message` yet."""
+        return len(self._inbox)
+
     def start(self, timeout_s: float) -> None:
         """Consume; returns when the broker has agreed.
 

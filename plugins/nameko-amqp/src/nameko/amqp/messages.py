@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import kombu.message
@@ -41,6 +42,8 @@ class Message(kombu.message.Message):  # type: ignore[misc]
         self._decoded_cache = _NOT_DECODED
         self._state = "RECEIVED"
         self._no_ack = no_ack
+        #: When it arrived in this process, in seconds by `time.perf_counter()`.
+        self.received_at = perf_counter()
 
     @property
     def redelivered(self) -> bool:

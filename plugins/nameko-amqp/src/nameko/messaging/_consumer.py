@@ -139,6 +139,7 @@ class Consumer(HeaderDecoder, Entrypoint):
                 {},
                 context_data=self.unpack_message_headers(message),
                 handle_result=partial(self.handle_result, message),
+                fired_at=message.received_at,
             )
         except ContainerBeingKilled:
             message.requeue()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nameko.plugins import ConfigKey, ExtensionInfo, hookimpl
+from nameko.plugins import ConfigKey, ExtensionInfo, Stat, hookimpl
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer
+    from nameko.web.server import WebServer
 
 
 @hookimpl
@@ -35,11 +36,23 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
 @hookimpl
 def nameko_ready(container: ServiceContainer) -> Sequence[str]:
     """A container with HTTP entrypoints is ready when it listens."""
-    from nameko.web.server import WebServer
-
-    servers = [extension for extension in container.shared_extensions.values() if isinstance(extension, WebServer)]
     return [
         f"{container.service_name}: the web server does not listen on {server.bind_addr}"
-        for server in servers
+        for server in _servers(container)
         if server.bound_address is None
     ]
+
+
+@hookimpl
+def nameko_stats(container: ServiceContainer) -> Sequence[Stat]:
+    """How many connections are open."""
+    open_connections = [server.open_connections for server in _servers(container)]
+    if not open_connections:
+        return []
+    return [Stat("nameko_http_open_connections", "gauge", "Open HTTP connections.", sum(open_connections))]
+
+
+def _servers(container: ServiceContainer) -> list[WebServer]:
+    from nameko.web.server import WebServer
+
+    return [extension for extension in container.shared_extensions.values() if isinstance(extension, WebServer)]

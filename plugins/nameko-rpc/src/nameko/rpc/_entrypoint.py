@@ -70,6 +70,7 @@ class Rpc(Entrypoint):
             kwargs,
             context_data=decode_from_headers(message.headers, HEADER_PREFIX),
             handle_result=partial(self.handle_result, message),
+            fired_at=message.received_at,
         )
 
     def handle_result(
