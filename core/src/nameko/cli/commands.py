@@ -8,17 +8,41 @@ from typing import Any
 import click
 
 from nameko.cli._options import ConfiguredCommand, command_plugins, config_path
+from nameko.cli._supervisor_link import supervisor_fd, wants_supervisor
 
 
-@click.command(cls=ConfiguredCommand, hosts_services=True, logs=True, short_help="Run services.")
+def _patches_run(args: Sequence[str]) -> bool:
+    return not wants_supervisor(args)  # which hosts no service, and waits in native code
+
+
+@click.command(cls=ConfiguredCommand, hosts_services=True, patches=_patches_run, logs=True, short_help="Run services.")
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @click.option("--backdoor", is_flag=True, help="Open a Unix socket on which `nameko backdoor` finds a Python prompt.")
 @click.option("--backdoor-port", metavar="[HOST:]PORT", help="The same on a loopback TCP port, for every local user.")
-def run(**options: Any) -> int:
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Run N processes, and replace one that dies."
+)
+@click.option("--reload", is_flag=True, help="Start anew when a source file changes; for development.")
+@click.option(
+    "--reload-dir",
+    "reload_dirs",
+    multiple=True,
+    metavar="DIR",
+    help="What to watch; by default the current directory.",
+)
+def run(workers: int | None, reload: bool, reload_dirs: tuple[str, ...], **options: Any) -> int:
     """Run services: every class with entrypoints in MODULE, or CLASS alone.
 
     SIGTERM and Ctrl-C let workers finish and stop; the second one kills.
     """
+    if reload_dirs and not reload:
+        raise click.UsageError("--reload-dir needs --reload.")
+    if options["backdoor_port"] is not None and (workers or 1) > 1:
+        raise click.UsageError("--backdoor-port cannot be shared by several processes: use --backdoor.")
+    if supervisor_fd() is None and (workers is not None or reload):
+        from nameko.cli import supervise
+
+        return supervise.main(workers or 1, reload, reload_dirs)
     from nameko.cli import run as implementation
 
     return implementation.main(**options)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nameko.cli._services import import_service, import_services
 from nameko.cli._signals import StopSignals
+from nameko.cli._supervisor_link import SupervisorLink
 from nameko.config import config as global_config
 from nameko.constants import DEFAULT_SHUTDOWN_TIMEOUT_S, SHUTDOWN_TIMEOUT_CONFIG_KEY
 from nameko.plugins import plugins_for
@@ -47,12 +48,17 @@ def run(
     for service_cls in services:
         runner.add_service(service_cls)
     timeout_s = config.get(SHUTDOWN_TIMEOUT_CONFIG_KEY, DEFAULT_SHUTDOWN_TIMEOUT_S)
-    with _backdoors(runner, backdoor_port, backdoor), StopSignals(runner.stop, runner.kill, timeout_s) as signals:
+    with (
+        _backdoors(runner, backdoor_port, backdoor),
+        StopSignals(runner.stop, runner.kill, timeout_s) as signals,
+        SupervisorLink() as supervisor,
+    ):
         _log.info("plugins: %s", plugins_for(config).describe_loaded())
         runner.start()
         _freeze_garbage_collector()
         if not signals.received:
             _log.info("services ready: %s", ", ".join(runner.service_names))
+            supervisor.tell_ready()
         runner.wait()
     return signals.exit_status
 

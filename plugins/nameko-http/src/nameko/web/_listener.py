@@ -15,6 +15,7 @@ from nameko import concurrency
 from nameko.concurrency import ReadWatch
 from nameko.exceptions import ConfigurationError
 from nameko.web._address import BindAddress
+from nameko.worker_processes import worker_count
 
 _log = getLogger("nameko.web.server")
 
@@ -58,6 +59,8 @@ def _listen_tcp(address: BindAddress) -> Any:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        if worker_count() > 1:  # each has a queue of its own, and the kernel deals connections out to them
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(target)
         sock.listen(_BACKLOG)
     except BaseException:
@@ -67,6 +70,11 @@ def _listen_tcp(address: BindAddress) -> Any:
 
 
 def _listen_unix(path: str) -> Any:
+    if worker_count() > 1:
+        raise ConfigurationError(
+            f"WEB_SERVER_ADDRESS: several processes cannot share the Unix socket {path}: "
+            "use a TCP address with --workers, or one worker."
+        )
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

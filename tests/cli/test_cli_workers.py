@@ -1,0 +1,134 @@
+"""`nameko run --workers N`: several processes, one of which dies, stops, cannot start, or loses its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TICKS = 'print("tick", os.getpid(), os.environ["NAMEKO_WORKER_INDEX"], flush=True)'
+
+
+@pytest.fixture
+def ticks(project: Any, tick_service: Callable[[str], Path], eventually: Callable[..., Any]) -> Callable[..., Any]:
+    """`ticks(process, count)`: waits until so many workers tick at once; their pids by their numbers."""
+    module = tick_service(TICKS)
+    module.write_text("import os\n" + module.read_text())
+
+    def latest(process: Any) -> dict[str, int]:
+        lines = [line.split() for line in process.output.splitlines() if line.startswith("tick ")]
+        return {index: int(pid) for _, pid, index in lines if _runs(int(pid))}
+
+    def wait(process: Any, count: int) -> dict[str, int]:
+        found: dict[str, int] = eventually(
+            lambda: pids if len(pids := latest(process)) == count else None, timeout_s=30
+        )
+        return found
+
+    return wait
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_runs_as_many_processes_as_told_and_stops_them_all(project: Any, ticks: Any) -> None:
+    process = project.start("run", "--workers", "2", "ticking")
+    pids = ticks(process, 2)
+    assert set(pids) == {"0", "1"}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert not any(map(_runs, pids.values()))
+
+
+def test_replaces_a_process_that_dies(project: Any, ticks: Any, eventually: Any) -> None:
+    process = project.start("run", "--workers=2", "ticking")
+    before = ticks(process, 2)
+    os.kill(before["1"], signal.SIGKILL)
+    eventually(lambda: not _runs(before["1"]))
+    after = ticks(process, 2)
+    assert after["0"] == before["0"]
+    assert after["1"] != before["1"]
+    assert f"worker 1 (pid {before['1']}) ended with status 137" in process.output
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
+def test_processes_stop_when_their_supervisor_is_gone(project: Any, ticks: Any, eventually: Any) -> None:
+    process = project.start("run", "--workers", "2", "ticking")
+    pids = ticks(process, 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not any(map(_runs, pids.values())), timeout_s=20)
+    assert process.output.count("stopping services: ticking") == 2
+
+
+def test_says_once_why_services_cannot_start(project: Any) -> None:
+    project.write("failing.py", 'raise RuntimeError("broken")')
+    ended = project.nameko("run", "--workers", "3", "failing")
+    assert ended.returncode == 1
+    assert ended.stderr.count("broken") == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_second_signal_kills(project: Any, tick_service: Any, eventually: Any) -> None:
+    tick_service('print("busy", flush=True); concurrency.sleep(60)')
+    process = project.start("run", "--workers", "2", "ticking")
+    eventually(lambda: process.output.count("busy") == 2, timeout_s=30)
+    process.send_signal(signal.SIGTERM)
+    process.expect("SIGTERM: stopping 2 processes")
+    eventually(lambda: process.output.count("stopping services") == 2, timeout_s=20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+
+
+def test_ctrl_c_in_a_terminal_drains(project: Any, tick_service: Any) -> None:
+    tick_service('print("busy"); concurrency.sleep(0.5); print("done")')
+    terminal = project.start_in_terminal("run", "--workers", "1", "ticking")
+    terminal.expect("busy")
+    terminal.interrupt()
+    terminal.expect("done")
+    assert terminal.wait() == 0
+    assert "killing services" not in terminal.output
+
+
+def test_a_process_that_does_not_stop_is_killed(project: Any, ticks: Any) -> None:
+    process = project.start("run", "--workers", "1", "-d", "SHUTDOWN_TIMEOUT=0.1", "ticking")
+    pids = ticks(process, 1)
+    os.kill(pids["0"], signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 137
+    assert f"worker 0 (pid {pids['0']}) does not stop: killed" in process.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--workers", "0", "x"], "0 is not in the range"),
+        (["--workers", "2", "--backdoor-port", "3000", "x"], "--backdoor-port cannot be shared"),
+        (["--reload-dir", "src", "x"], "--reload-dir needs --reload"),
+        (["--reload", "--reload-dir", "nowhere", "x"], "there is no directory 'nowhere'"),
+    ],
+)
+def test_refuses_options_that_make_no_sense(project: Any, arguments: list[str], complaint: str) -> None:
+    ended = project.nameko("run", *arguments)
+    assert ended.returncode != 0
+    assert complaint in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_programs_that_a_service_starts_have_no_supervisor(project: Any, tick_service: Any) -> None:
+    # They inherit its environment.
+    module = tick_service('subprocess.run([sys.executable, "child.py"]); concurrency.sleep(60)')
+    project.write("child.py", "from nameko.cli._supervisor_link import supervisor_fd; print('line', supervisor_fd())")
+    module.write_text("import subprocess, sys\n" + module.read_text())
+    process = project.start("run", "--workers", "1", "ticking")
+    process.expect("line None")
