@@ -1,0 +1,198 @@
+"""The service under test: does what it is told, writes down what it did, and tells what only its process can know.
+
+`nameko run subject` hosts it; the file to write to comes from the environment.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+from collections import Counter
+from typing import Any
+
+from greenlet import greenlet
+from kombu import Exchange, Queue
+
+from nameko import concurrency
+from nameko.amqp import Broker
+from nameko.events import event_handler
+from nameko.extensions import DependencyProvider
+from nameko.messaging import consume
+from nameko.rpc import ClusterRpc, RpcCall, RpcProxy, rpc
+
+ORDERS = Queue("orders", exchange=Exchange("orders", durable=True), routing_key="order", durable=True)
+
+
+def write_down(*words: object) -> None:
+    """Add a line to the file of effects. One write to a file opened for appending is whole, whoever does it."""
+    line = " ".join(map(str, (*words, os.getpid()))) + "\n"
+    fd = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, line.encode())
+    os.close(fd)
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+class Own(BaseException):
+    """Of no family that anybody catches."""
+
+
+def raise_(exc: BaseException) -> Any:
+    raise exc
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1) + 1
+
+
+def circular() -> list[Any]:
+    inner: list[Any] = []
+    inner.append(inner)
+    return inner
+
+
+#: What a method can raise, each way that it comes about.
+FAILURES = {
+    "Exception": lambda: raise_(Exception("no")),
+    "Timeout": lambda: raise_(concurrency.Timeout(None)),
+    "GreenletExit": lambda: raise_(concurrency.GreenletExit()),
+    "SystemExit": lambda: raise_(SystemExit(3)),
+    "KeyboardInterrupt": lambda: raise_(KeyboardInterrupt()),
+    "RecursionError": recurse,
+    "MemoryError": lambda: bytearray(1 << 60),
+    "GeneratorExit": lambda: raise_(GeneratorExit()),
+    "StopIteration": lambda: next(iter(())),
+    "Own": lambda: raise_(Own("mine")),
+    "Unprintable": lambda: raise_(Unprintable()),
+    "ValueError": lambda: raise_(ValueError(circular())),
+}
+
+#: What a method can return that is no JSON, or too much of it.
+RESULTS = {
+    "object": object,
+    "NaN": lambda: float("nan"),
+    "infinite": lambda: [float("inf")],
+    "circular": circular,
+    "17 MiB": lambda: "x" * (17 * 1024 * 1024),
+    "deep": lambda: _nested(100_000),
+    "tuple key": lambda: {(1, 2): 3},
+}
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+class Inside(DependencyProvider):
+    """What the process knows of itself."""
+
+    broker = Broker()
+
+    def get_dependency(self, worker_ctx: Any) -> Inside:
+        return self
+
+    def figures(self) -> dict[str, Any]:
+        """Live greenthreads and calls that are kept, counted by the garbage collector; and what the broker counts."""
+        gc.collect()
+        objects = gc.get_objects()
+        return {
+            "pid": os.getpid(),
+            "greenthreads": sum(issubclass(type(each), greenlet) and not each.dead for each in objects),
+            "calls": sum(type(each) is RpcCall for each in objects),
+            "counters": dict(self.broker.counters),
+        }
+
+
+class Subject:
+    name = "subject"
+
+    inside = Inside()
+    subject = RpcProxy("subject", timeout=3)
+    other = RpcProxy("other", timeout=3)
+    cluster = ClusterRpc(timeout=20)
+
+    @rpc
+    def echo(self, *args: Any, **kwargs: Any) -> Any:
+        return list(args)
+
+    @rpc
+    def fail(self, kind: str) -> Any:
+        return FAILURES[kind]()
+
+    @rpc
+    def give(self, kind: str) -> Any:
+        return RESULTS[kind]()
+
+    @rpc
+    def work(self, number: int, seconds: float = 0) -> int:
+        write_down("begun", number)
+        concurrency.sleep(seconds)
+        write_down("done", number)
+        return number
+
+    @rpc
+    def descend(self, depth: int) -> int:
+        """Calls itself, so many levels deep."""
+        return self.subject.descend(depth - 1) + 1 if depth else 0
+
+    @rpc
+    def descend_in_turns(self, depth: int) -> int:
+        return self.other.descend_in_turns(depth - 1) + 1 if depth else 0
+
+    @rpc
+    def call(self, service: str, method: str, args: list[Any], timeout_s: float) -> dict[str, Any]:
+        """Call, and say what came of it after how long."""
+        return outcome(getattr(getattr(self.cluster, service), method).with_options(timeout=timeout_s), *args)
+
+    @rpc
+    def call_repeatedly(self, service: str, method: str, times: int) -> dict[str, Any]:
+        """Call so many times, and say how often each kind of outcome came, and how long it took."""
+        target = getattr(getattr(self.cluster, service), method)
+        outcomes = [outcome(target, number) for number in range(times)]
+        seconds = [each["seconds"] for each in outcomes]
+        return {
+            "outcomes": Counter(each["kind"] for each in outcomes),
+            "seconds": {"median": statistics.median(seconds), "longest": max(seconds)},
+        }
+
+    @rpc
+    def figures(self) -> dict[str, Any]:
+        return self.inside.figures()
+
+    @event_handler("outside", "happened")
+    def note(self, payload: Any) -> None:
+        write_down("event", payload)
+        if isinstance(payload, str) and payload in FAILURES:
+            FAILURES[payload]()
+
+    @consume(ORDERS)
+    def take(self, payload: Any) -> None:
+        write_down("order", payload)
+
+
+class Other:
+    name = "other"
+
+    subject = RpcProxy("subject", timeout=3)
+
+    @rpc
+    def descend_in_turns(self, depth: int) -> int:
+        return self.subject.descend_in_turns(depth - 1) + 1 if depth else 0
+
+
+def outcome(call: Any, *args: Any) -> dict[str, Any]:
+    """What a call comes to, and how long it takes."""
+    clock = concurrency.original("time").monotonic
+    started_at = clock()
+    try:
+        result, kind, text = call(*args), "result", ""
+    except Exception as exc:
+        result, kind, text = None, getattr(exc, "exc_type", None) or type(exc).__name__, str(exc)
+    return {"kind": kind, "result": result, "text": text, "seconds": clock() - started_at}
