@@ -32,7 +32,7 @@ def test_every_hook_says_when_it_fires(write_references: ModuleType) -> None:
     page: str = write_references.hooks_page()
     hooks = page.split("\n## ")[1:]
     assert [hook.splitlines()[0] for hook in hooks if "\nFires: " not in hook] == []
-    assert len(hooks) == 14
+    assert len(hooks) == 16
 
 
 def test_every_configuration_key_has_one_sentence_of_help(write_references: ModuleType) -> None:

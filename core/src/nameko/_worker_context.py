@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nameko._context_data import ContextData
 from nameko.constants import CALL_ID_STACK_CONTEXT_KEY
@@ -12,6 +13,19 @@ from nameko.constants import CALL_ID_STACK_CONTEXT_KEY
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer
     from nameko.extensions import Entrypoint
+
+
+_NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Headers(Protocol):
+    """The headers of a message or a request, to be read."""
+
+    def get(self, name: str, /) -> Any:
+        """The value of a header; None when it is not there."""
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
 
 
 def new_call_id() -> str:
@@ -28,6 +42,8 @@ class WorkerContext:
     :param args: positional arguments of the method
     :param kwargs: keyword arguments of the method
     :param data: context data: what travels with the call from service to service
+    :param headers: what came with the call, of which context data may be made: the headers of the message or of the
+        HTTP request, as they are; empty for a call that has none, such as a timer's
     """
 
     def __init__(
@@ -38,6 +54,7 @@ class WorkerContext:
         args: Sequence[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         self.container = container
         self.service = service
@@ -46,6 +63,7 @@ class WorkerContext:
         self.args = args if args is not None else ()
         self.kwargs = kwargs if kwargs is not None else {}
         self.data: dict[str, Any] = dict(data) if data else {}
+        self.headers: Headers = _NO_HEADERS if headers is None else headers
         self._parent_call_ids: list[str] = self.data.pop(CALL_ID_STACK_CONTEXT_KEY, None) or []
         self._call_id: str | None = None
         #: When it was asked for, and when its worker began, in seconds by `time.perf_counter()`; None before that.

@@ -14,7 +14,7 @@ from logging import getLogger
 from typing import Any
 
 from nameko import concurrency, serialization
-from nameko._worker_context import WorkerContext, new_call_id
+from nameko._worker_context import Headers, WorkerContext, new_call_id
 from nameko.concurrency import Event, GreenletExit, SpawningSet, WorkerPool
 from nameko.config import config as global_config
 from nameko.constants import (
@@ -373,6 +373,7 @@ class ServiceContainer:
         context_data: Mapping[str, Any] | None = None,
         handle_result: ResultHandler | None = None,
         fired_at: float | None = None,
+        headers: Headers | None = None,
     ) -> WorkerContext:
         """Run the entrypoint's method in a worker. Blocks while `max_workers` of them are running.
 
@@ -380,12 +381,13 @@ class ServiceContainer:
         :param handle_result: called with the outcome in the worker's greenthread, before the dependencies see it. It is
             not called when the worker is killed together with the container: the work is to be given back.
         :param fired_at: when the work arrived in this process, in seconds by `time.perf_counter()`; now, by default
+        :param headers: the headers of the message or request that the call came in, for `WorkerContext.headers`
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
         if self._being_killed or not self._takes_workers:
             raise self._going_down()
-        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, data=context_data)
+        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
         worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
         if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot

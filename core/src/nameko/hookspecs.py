@@ -18,8 +18,8 @@ that strikes in it is taken for its failure, and so are `SystemExit` and a `Gree
 the greenthread in which it runs is obeyed, and, in declarations, Ctrl-C at a terminal.
 
 Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
-(`nameko_container_*`, `nameko_worker_*`) are called where the thing happens, and what they return is ignored. An
-observer may block: it then holds up that container or worker, and no other.
+(`nameko_container_*`, `nameko_worker_*`, `nameko_call_*`) are called where the thing happens, and what they return is
+ignored. An observer may block: it then holds up that container, worker or call, and no other.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from nameko.containers import ServiceContainer, WorkerContext
     from nameko.extensions import ExcInfo, Extension
+    from nameko.outgoing_calls import OutgoingCall
     from nameko.plugins import ConfigKey, ExtensionInfo, RunOption, Stat
 
 PROJECT_NAME = "nameko"
@@ -188,6 +189,39 @@ def nameko_worker_finished(worker_ctx: WorkerContext, result: Any, exc_info: Exc
     :param result: as in `nameko_worker_result`
     :param exc_info: as in `nameko_worker_result`
     :param duration_s: seconds from the set-up of the dependencies to their teardown, by a monotonic clock
+    """
+
+
+@hookspec
+def nameko_call_started(call: OutgoingCall) -> None:
+    """Observe that a request, an event or a message is about to be sent, and add to its headers.
+
+    By workers, and by programs that are no services: the standalone RPC proxies and `event_dispatcher` call the
+    plugins that are installed, as the configuration selects them. Replies, and messages that are tried again, are no
+    calls.
+
+    Fires: in the greenthread or thread that makes the call, before the message is made.
+
+    :param call: what is sent: `kind` is `"rpc"`, `"event"` or `"message"`; `destination` is the service called, or
+        the name of the exchange; `operation` is the method, the type of the event, or the routing key; `worker_ctx` is
+        the worker that calls, None where none does. What is put into its `headers`, strings by their names and 8 KiB
+        at most, travels in the headers of the message, before what has the same name there.
+    """
+
+
+@hookspec
+def nameko_call_finished(call: OutgoingCall, exc_info: ExcInfo | None, duration_s: float) -> None:
+    """Observe the outcome of a call: a request has its reply or will get none, a message is safe with the broker.
+
+    Fires: once for each `nameko_call_started`. Mostly in the greenthread or thread that has made the call. For
+    `call_async` of a worker, in a greenthread of its own as soon as the outcome is there; for that of a standalone
+    proxy, when somebody asks for the result, or nobody can any more. For a message with `use_confirms=False`, when it
+    is handed over.
+
+    :param call: the object that `nameko_call_started` was given
+    :param exc_info: what the caller gets raised, as `sys.exc_info()` gives it: the remote method's exception, or why
+        there is no reply, or no confirm; None when the call succeeded
+    :param duration_s: seconds since `nameko_call_started`, by a monotonic clock
     """
 
 

@@ -1,4 +1,4 @@
-"""What watches a container and its workers: the observer hooks, bound once per container.
+"""What watches a container, its workers and their calls: the observer hooks, bound once per container.
 
 A hook that nobody implements is an empty tuple here, so that it costs a worker one truth test. An observer that raises
 is logged with its plugin's name and version and changes nothing else.
@@ -26,11 +26,13 @@ OBSERVER_HOOKS = (
     "nameko_worker_started",
     "nameko_worker_result",
     "nameko_worker_finished",
+    "nameko_call_started",
+    "nameko_call_finished",
 )
 
 
 class Observers:
-    """The observers of one container.
+    """The observers of one container, or of a client outside of services.
 
     :param implementations: who implements what: `implementations(hook_name)` gives `(plugin, callable)` pairs, which
         take the hook's arguments as keywords, all of them
@@ -43,6 +45,13 @@ class Observers:
         self.worker_started = implementations("nameko_worker_started")
         self.worker_result = implementations("nameko_worker_result")
         self.worker_finished = implementations("nameko_worker_finished")
+        self.call_started = implementations("nameko_call_started")
+        self.call_finished = implementations("nameko_call_finished")
+
+    @property
+    def observe_calls(self) -> bool:
+        """Whether anybody wants to know of outgoing calls."""
+        return bool(self.call_started or self.call_finished)
 
     @contextmanager
     def attached(self, name: str, **callables: Callable[..., Any]) -> Iterator[None]:

@@ -59,6 +59,7 @@ def mock_container(empty_config: dict[str, Any]) -> Any:
     from nameko import serialization
     from nameko.constants import DEFAULT_MAX_WORKERS, DEFAULT_PARENT_CALLS_TRACKED
     from nameko.containers import ServiceContainer
+    from nameko.observers import Observers
 
     container = create_autospec(ServiceContainer, instance=True)
     container.config = empty_config
@@ -67,6 +68,7 @@ def mock_container(empty_config: dict[str, Any]) -> Any:
     container.service_cls = type("MockService", (), {"name": "mock_service"})
     container.max_workers = DEFAULT_MAX_WORKERS
     container.parent_calls_tracked = DEFAULT_PARENT_CALLS_TRACKED
+    container.observers = Observers()
     container.shared_extensions = {}
     container.interface = container
     return container

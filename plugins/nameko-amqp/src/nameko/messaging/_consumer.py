@@ -140,6 +140,7 @@ class Consumer(HeaderDecoder, Entrypoint):
                 context_data=self.unpack_message_headers(message),
                 handle_result=partial(self.handle_result, message),
                 fired_at=message.received_at,
+                headers=message.headers,
             )
         except ContainerBeingKilled:
             message.requeue()

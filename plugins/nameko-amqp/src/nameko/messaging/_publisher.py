@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kombu import Exchange, Queue
@@ -18,6 +18,7 @@ from nameko.extensions import DependencyProvider
 from nameko.messaging._headers import HeaderEncoder
 from nameko.messaging._options import broker_arguments, exchange_name, unknown_options
 from nameko.messaging._own_publisher import OwnPublisher
+from nameko.outgoing_calls import CallKind, OutgoingCall
 
 if TYPE_CHECKING:
     from nameko.containers import WorkerContext
@@ -42,6 +43,8 @@ class Publisher(HeaderEncoder, DependencyProvider):
     """
 
     broker = Broker()
+
+    _kind: CallKind = "message"
 
     #: As in nameko 2.14: a subclass that sets another one, or overrides `amqp_uri`, publishes through it.
     publisher_cls: type[KombuPublisher] = KombuPublisher
@@ -136,17 +139,26 @@ class Publisher(HeaderEncoder, DependencyProvider):
         return publish
 
     def _publish(self, worker_ctx: WorkerContext, msg: Any, options: dict[str, Any]) -> None:
+        observers = self.container.observers
+        headers = self.get_message_headers(worker_ctx)
+        if not observers.observe_calls:
+            self._send(msg, options, headers)
+            return
+        routing_key = {"routing_key": "", **self.options, **options}["routing_key"]
+        exchange = exchange_name(self._exchange_for(options))
+        with OutgoingCall(observers, self._kind, exchange, routing_key, worker_ctx) as call:
+            self._send(msg, options, {**headers, **call.added_headers()})
+
+    def _send(self, msg: Any, options: dict[str, Any], own_headers: Mapping[str, Any]) -> None:
         if self._own_publisher is not None:
-            self._own_publisher.publish(msg, self.get_message_headers(worker_ctx), options)
+            self._own_publisher.publish(msg, own_headers, options)
             return
         unknown = unknown_options(options)
         if unknown:
             raise TypeError(f"publish() has no option {', '.join(unknown)}")
         if options.get("declare"):
             self._declare_once(options["declare"])
-        exchange = options.get("exchange")
-        if exchange is None:  # an empty name is the default exchange
-            exchange = self.exchange
+        exchange = self._exchange_for(options)
         arguments = {"routing_key": "", **self._arguments, **broker_arguments(options)}
         mode_of_exchange = getattr(exchange, "delivery_mode", None)
         if mode_of_exchange is not None:
@@ -155,12 +167,16 @@ class Publisher(HeaderEncoder, DependencyProvider):
         arguments["headers"] = {
             **(self.options.get("headers") or {}),
             **(options.get("headers") or {}),
-            **self.get_message_headers(worker_ctx),
+            **own_headers,
         }
         if options.get("use_confirms", self.options.get("use_confirms")) is False:
             self.broker.publish_nowait(msg, on_done=_LogFailure(arguments), **arguments)
         else:
             self.broker.publish(msg, **arguments)
+
+    def _exchange_for(self, options: Mapping[str, Any]) -> Exchange | str | None:
+        exchange: Exchange | str | None = options.get("exchange")
+        return self.exchange if exchange is None else exchange  # an empty name is the default exchange
 
 
 class _LogFailure:

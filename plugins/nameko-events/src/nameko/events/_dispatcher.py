@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nameko.messaging import Publisher
+from nameko.outgoing_calls import CallKind
 from nameko.standalone.events import get_event_exchange
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ class EventDispatcher(Publisher):
     :param options: how to publish, as for `nameko.messaging.Publisher`: `serializer`, `expiration`, `priority`,
         `delivery_mode`, `headers`, ... Where an event goes is not an option.
     """
+
+    _kind: CallKind = "event"
 
     def setup(self) -> None:
         """Declare the service's event exchange."""

@@ -19,6 +19,7 @@ from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
 from nameko.config import config as global_config
 from nameko.constants import PERSISTENT
+from nameko.outgoing_calls import OutgoingCall, observers_outside_services
 
 __all__ = ["EventDispatch", "event_dispatcher", "get_event_exchange"]
 
@@ -107,6 +108,7 @@ class EventDispatch:
         self._publisher = publisher
         self._config = config
         self._options = options
+        self._observers = observers_outside_services(config)
         self._close = weakref.finalize(self, publisher.close)
 
     def __call__(self, service_name: str, event_type: str, event_data: Any) -> None:
@@ -121,8 +123,14 @@ class EventDispatch:
         :raises UndeliverableMessage: when `mandatory` was asked for and nobody handles such an event
         :raises OSError: when the broker cannot be reached
         """
-        exchange = get_event_exchange(service_name, self._config)
-        self._publisher.publish(event_data, exchange=exchange.name, routing_key=event_type, **self._options)
+        exchange = get_event_exchange(service_name, self._config).name
+        if not self._observers.observe_calls:
+            self._publisher.publish(event_data, exchange=exchange, routing_key=event_type, **self._options)
+            return
+        with OutgoingCall(self._observers, "event", exchange, event_type, None) as call:
+            headers = {**(self._options.get("headers") or {}), **call.added_headers()}
+            options = {**self._options, "headers": headers}
+            self._publisher.publish(event_data, exchange=exchange, routing_key=event_type, **options)
 
     def close(self) -> None:
         """Close the connection. The next call opens another; forgetting the dispatcher closes it too."""

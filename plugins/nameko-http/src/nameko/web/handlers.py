@@ -6,6 +6,7 @@ from functools import partial
 from logging import getLogger
 from typing import Any
 
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
@@ -80,7 +81,12 @@ class HttpRequestHandler(Entrypoint):
             self._check_shape(args, kwargs)
             outcome = Outcome()
             self.container.spawn_worker(
-                self, args, kwargs, context_data=context_data, handle_result=partial(self.handle_result, outcome)
+                self,
+                args,
+                kwargs,
+                context_data=context_data,
+                handle_result=partial(self.handle_result, outcome),
+                headers=EnvironHeaders(request.environ),
             )
             result, exc = outcome.wait()
             if exc is None:

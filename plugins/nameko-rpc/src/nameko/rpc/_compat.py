@@ -13,7 +13,8 @@ from nameko.exceptions import UnknownService
 from nameko.messaging import encode_to_headers
 from nameko.rpc._calls import RpcReply
 from nameko.rpc._client import Client, Context
-from nameko.rpc._options import default_options
+from nameko.rpc._observed import observed
+from nameko.rpc._options import RequestOptions, default_options
 from nameko.rpc._providers import worker_caller
 from nameko.rpc._replies import ReplyListener
 from nameko.rpc._topology import get_rpc_exchange
@@ -33,7 +34,8 @@ class ServiceProxy(Client):
     """
 
     def __init__(self, worker_ctx: Context, service_name: str, reply_listener: ReplyListener, **options: Any) -> None:
-        super().__init__(worker_caller(reply_listener, options), worker_ctx, service_name)
+        caller = observed(worker_caller(reply_listener, options), reply_listener.container.observers)
+        super().__init__(caller, worker_ctx, service_name)
 
 
 class MethodProxy(Client):
@@ -54,13 +56,15 @@ class MethodProxy(Client):
     ) -> None:
         self.reply_listener = reply_listener
         self._options = options
-        super().__init__(self._make_caller(), worker_ctx, service_name, method_name)
+        caller = observed(self._make_caller(), self.container.observers)
+        super().__init__(caller, worker_ctx, service_name, method_name)
 
     def _make_caller(self) -> Any:
         cls = type(self)
         if cls.publisher_cls is Publisher and cls.amqp_uri is MethodProxy.amqp_uri:
             return worker_caller(self.reply_listener, {"serializer": self.serializer, **self._options})
-        return PublisherCaller(self, self._options)
+        options = default_options(self.container.config, self.serializer, self._options)
+        return PublisherCaller(self, options)
 
     @property
     def container(self) -> ServiceContainer:
@@ -92,19 +96,17 @@ class PublisherCaller:
     """Makes calls through the publisher that a subclass of `MethodProxy` brings along.
 
     :param proxy: the proxy
-    :param options: as for `ServiceRpc`
+    :param options: how requests are sent
     """
 
-    def __init__(self, proxy: MethodProxy, options: Mapping[str, Any]) -> None:
-        config = proxy.container.config
+    def __init__(self, proxy: MethodProxy, options: RequestOptions) -> None:
         self._proxy = proxy
-        self._given = dict(options)
-        self._options = default_options(config, proxy.serializer, options)
-        self._exchange = get_rpc_exchange(config)
+        self._options = options
+        self._exchange = get_rpc_exchange(proxy.container.config)
 
     def with_options(self, options: Mapping[str, Any]) -> PublisherCaller:
         """A caller with other options."""
-        return PublisherCaller(self._proxy, {**self._given, **options})
+        return PublisherCaller(self._proxy, self._options.changed(options))
 
     def call(self, context: Context, service_name: str, method_name: str, args: Any, kwargs: Any) -> Any:
         """Call and wait; the result."""

@@ -71,6 +71,7 @@ class Rpc(Entrypoint):
             context_data=decode_from_headers(message.headers, HEADER_PREFIX),
             handle_result=partial(self.handle_result, message),
             fired_at=message.received_at,
+            headers=message.headers,
         )
 
     def handle_result(

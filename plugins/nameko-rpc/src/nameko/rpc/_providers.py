@@ -12,6 +12,7 @@ from nameko.extensions import DependencyProvider
 from nameko.messaging import encode_to_headers
 from nameko.rpc._calls import RpcCall
 from nameko.rpc._client import Client, Context
+from nameko.rpc._observed import observed
 from nameko.rpc._options import RequestOptions, default_options
 from nameko.rpc._replies import ReplyListener
 from nameko.rpc._topology import get_rpc_exchange
@@ -111,7 +112,7 @@ class _RpcProvider(DependencyProvider):
     def _client(self, worker_ctx: WorkerContext, service_name: str | None) -> Client:
         if self._caller is None:  # a subclass has a setup() of its own
             _RpcProvider.setup(self)
-        return Client(self._caller, worker_ctx, service_name)
+        return Client(observed(self._caller, self.container.observers), worker_ctx, service_name)
 
 
 class ServiceRpc(_RpcProvider):

@@ -87,7 +87,13 @@ def outcome(body: dict[str, Any]) -> Any:
 
     :raises: the remote exception that is in it instead
     """
-    error = body.get("error")
-    if error:
-        raise deserialize(error)
+    error = error_in(body)
+    if error is not None:
+        raise error
     return body.get("result")
+
+
+def error_in(body: dict[str, Any]) -> BaseException | None:
+    """The remote exception in the body of a reply; None when there is a result instead."""
+    error = body.get("error")
+    return deserialize(error) if error else None

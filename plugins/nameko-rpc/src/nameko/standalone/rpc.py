@@ -31,11 +31,13 @@ from nameko.config import config as global_config
 from nameko.constants import CALL_ID_STACK_CONTEXT_KEY, HEADER_PREFIX
 from nameko.exceptions import ReplyLost, RpcTimeout, UnknownService
 from nameko.messaging import encode_to_headers
+from nameko.outgoing_calls import OutgoingCall, observers_outside_services
 from nameko.rpc._calls import RpcReply
-from nameko.rpc._client import Client, Context
+from nameko.rpc._client import Caller, Client, Context
+from nameko.rpc._observed import ObservedCaller
 from nameko.rpc._options import RequestOptions, default_options
 from nameko.rpc._topology import get_rpc_exchange, reply_queue
-from nameko.rpc._wire import reply_body, request_body
+from nameko.rpc._wire import error_in, reply_body, request_body
 
 __all__ = [
     "ClusterProxy",
@@ -250,6 +252,30 @@ class StandaloneCaller:
         return call
 
 
+class ObservedReply(RpcReply):
+    """The reply to come of a call that is observed: what finishes it is that somebody asks for the result.
+
+    Nobody else serves the connection. A reply that is never asked for finishes its call when it is forgotten.
+
+    :param call: the call
+    :param reply: its reply
+    """
+
+    def __init__(self, call: OutgoingCall, reply: RpcReply) -> None:
+        self._call = call
+        self._reply = reply
+        weakref.finalize(self, call.finish)
+
+    def _wait_for_reply(self) -> dict[str, Any]:
+        try:
+            body = self._reply.get_response()
+        except BaseException as exc:
+            self._call.finish_with(exc)
+            raise
+        self._call.finish_with(error_in(body))
+        return body
+
+
 class StandaloneContext:
     """Who calls: the same caller for all calls of a proxy.
 
@@ -297,7 +323,12 @@ class StandaloneProxyBase:
         """The proxy, which connects when it is first used."""
         if self._listener is None:
             self._listener = self._reply_listener_cls(self._config)
-        return Client(StandaloneCaller(self._listener, self._options), self._context, self._service_name)
+        return Client(self._caller(self._listener), self._context, self._service_name)
+
+    def _caller(self, listener: SingleThreadedReplyListener) -> Caller:
+        caller = StandaloneCaller(listener, self._options)
+        observers = observers_outside_services(self._config)
+        return ObservedCaller(caller, observers, ObservedReply) if observers.observe_calls else caller
 
     def start(self) -> Client:
         """Connect; what to call services through.
