@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nameko.cli._backdoor_address import parse_loopback_address, private_directory
+from nameko.cli._backdoor_address import parse_loopback_address
 from nameko.exceptions import ConfigurationError
+from nameko.unix_sockets import private_directory
 
 TickService = Callable[..., Any]
 
@@ -150,6 +151,6 @@ def test_a_directory_that_others_can_enter_is_refused(tmp_path: Any, monkeypatch
         private_directory()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere" / "\0".strip("\0")))
     (tmp_path / "nowhere").touch()
-    with pytest.raises(ConfigurationError, match="no directory for the backdoor's socket"):
+    with pytest.raises(ConfigurationError, match="no directory for sockets"):
         private_directory()
     assert directory == str(tmp_path / "nameko")

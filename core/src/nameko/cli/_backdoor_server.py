@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TextIO
 from nameko import concurrency
 from nameko.cli._backdoor_address import parse_loopback_address, socket_path
 from nameko.concurrency import socket
+from nameko.unix_sockets import bind_privately
 
 _log = getLogger(__name__)
 
@@ -55,11 +56,7 @@ def _listen_on_unix_socket(path: str) -> Iterator[Any]:
     with suppress(FileNotFoundError):
         os.unlink(path)  # of a process that had the same id and was killed
     with socket.socket(socket.AF_UNIX) as listener:
-        mask = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(mask)
+        bind_privately(listener, path)
         listener.listen()
         try:
             yield listener

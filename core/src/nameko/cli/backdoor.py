@@ -6,8 +6,9 @@ import os
 import socket
 import sys
 
-from nameko.cli._backdoor_address import DEFAULT_HOST, private_directory, socket_path
+from nameko.cli._backdoor_address import DEFAULT_HOST, socket_path
 from nameko.exceptions import CommandError
+from nameko.unix_sockets import private_directory
 
 _INTERRUPT = b"\x03\n"
 _PROMPTS = (">>> ", "... ")

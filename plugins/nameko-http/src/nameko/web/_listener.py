@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import stat
 from collections.abc import Callable
 from logging import getLogger
 from time import monotonic
@@ -14,6 +13,7 @@ from typing import Any
 from nameko import concurrency
 from nameko.concurrency import ReadWatch
 from nameko.exceptions import ConfigurationError
+from nameko.unix_sockets import remove_stale
 from nameko.web._address import BindAddress
 from nameko.worker_processes import worker_count
 
@@ -75,7 +75,7 @@ def _listen_unix(path: str) -> Any:
             f"WEB_SERVER_ADDRESS: several processes cannot share the Unix socket {path}: "
             "use a TCP address with --workers, or one worker."
         )
-    _remove_stale(path)
+    remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -84,21 +84,6 @@ def _listen_unix(path: str) -> Any:
         sock.close()
         raise
     return sock
-
-
-def _remove_stale(path: str) -> None:
-    # A socket that a process left behind when it was killed: nobody answers there any more.
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
 
 
 def _remove(path: str) -> None:
