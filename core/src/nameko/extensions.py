@@ -82,6 +82,15 @@ class Extension:
         """Whether this belongs to a container."""
         return self.container is not None
 
+    def describe(self) -> Mapping[str, str]:
+        """What `nameko services` shows of a bound extension that was not set up: name and value of each detail.
+
+        Any names will do. These have a meaning: `queue`, `exchange` and `routing_key` of messages; `calls`, the name of
+        a service that is called; `listens_to`, that of one whose messages come in, and `event`, their type; `method`
+        and `url` of HTTP requests; `interval_s`.
+        """
+        return {}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at 0x{id(self):x}>"
 

@@ -144,4 +144,25 @@ def migrate_check(ctx: click.Context, /, **options: Any) -> int:
     return implementation.main(command_plugins(ctx), config_file=config_path(ctx), **options)
 
 
-BUILT_IN = (run, shell, show_config, backdoor, test, plugins, migrate_check)
+@click.command(
+    cls=ConfiguredCommand, hosts_services=True, short_help="Show services: entrypoints, dependencies, queues."
+)
+@click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.option(
+    "-f",
+    "--format",
+    "format_name",
+    type=click.Choice(["table", "json", "mermaid", "dot", "svg", "png"]),
+    default="table",
+    show_default=True,
+    help="A graph is of who calls and listens to whom; svg and png need graphviz.",
+)
+@click.option("-o", "--output", type=click.File("wb", lazy=True), default="-", help="Write to a file.")
+def services(**options: Any) -> None:
+    """Show what services consist of: entrypoints, dependencies, queues. Nothing is started, and no broker is needed."""
+    from nameko.cli import services as implementation
+
+    implementation.main(**options)
+
+
+BUILT_IN = (run, shell, show_config, backdoor, test, plugins, services, migrate_check)

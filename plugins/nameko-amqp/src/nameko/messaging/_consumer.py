@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from nameko.amqp.retry import Retrier, Retry, check_declaration
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint
 from nameko.messaging._headers import HeaderDecoder
+from nameko.messaging._options import exchange_name
 from nameko.messaging._queue_consumer import QueueConsumer, overridden_prefetch
 
 if TYPE_CHECKING:
@@ -60,6 +62,16 @@ class Consumer(HeaderDecoder, Entrypoint):
         self._subscription: Subscription | None = None
         self._retrier: Retrier | None = None
         super().__init__(**kwargs)
+
+    def describe(self) -> Mapping[str, str]:
+        """Where its messages come from, when that is part of the declaration."""
+        if not isinstance(self.queue, Queue):
+            return {}
+        return {
+            "queue": self.queue.name,
+            "exchange": exchange_name(self.queue.exchange),
+            "routing_key": self.queue.routing_key or "",
+        }
 
     # -- life cycle
 

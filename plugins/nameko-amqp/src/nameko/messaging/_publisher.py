@@ -71,6 +71,10 @@ class Publisher(HeaderEncoder, DependencyProvider):
         self._known_entities: set[Entity] = set()
         self._own_publisher: OwnPublisher | None = None
 
+    def describe(self) -> Mapping[str, str]:
+        """Where it publishes, unless a call says otherwise."""
+        return {"exchange": exchange_name(self.exchange)}
+
     @property
     def amqp_uri(self) -> str:
         """The broker to publish to: the container's, unless overridden."""

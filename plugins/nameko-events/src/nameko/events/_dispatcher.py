@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nameko.messaging import Publisher
@@ -23,6 +23,10 @@ class EventDispatcher(Publisher):
     """
 
     _kind: CallKind = "event"
+
+    def describe(self) -> Mapping[str, str]:
+        """Where its events go."""
+        return {"exchange": get_event_exchange(self.container.service_name, self.container.config).name}
 
     def setup(self) -> None:
         """Declare the service's event exchange."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu import Queue
@@ -105,6 +106,17 @@ class EventHandler(Consumer):
             raise EventHandlerConfigurationError(
                 f"{self._declaration}: the name of its queue, {name!r}, is longer than {_MAX_NAME_BYTES} bytes."
             )
+
+    def describe(self) -> Mapping[str, str]:
+        """Which events it handles, and the queue that they come from."""
+        return {
+            "listens_to": self.source_service,
+            "event": self.event_type,
+            "handler_type": self.handler_type,
+            # The queue of an unreliable broadcast has another name after each start.
+            "queue": f"{name}-*" if (name := self._parked_as()) else self._queue_name(),
+            "exchange": get_event_exchange(self.source_service, self.container.config).name,
+        }
 
     def setup(self) -> None:
         """Describe the queue; consuming from it starts with the container."""

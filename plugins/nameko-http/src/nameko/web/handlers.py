@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from logging import getLogger
 from typing import Any
@@ -51,6 +52,10 @@ class HttpRequestHandler(Entrypoint):
         self.method = method
         self.url = url
         self._accepted_shapes: set[tuple[Any, ...]] = set()
+
+    def describe(self) -> Mapping[str, str]:
+        """Which requests it answers."""
+        return {"method": self.method, "url": self.url}
 
     def get_url_rule(self) -> Rule:
         """The werkzeug rule of this entrypoint."""

@@ -274,6 +274,10 @@ class WebSocketRpc(Entrypoint):
 
     server = WebSocketServer()
 
+    def describe(self) -> Mapping[str, str]:
+        """Where its clients connect."""
+        return {"url": self.server.get_url_rule().rule, "method": "websocket"}
+
     def setup(self) -> None:
         """Register with the server."""
         self.server.register_provider(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from nameko.constants import HEADER_PREFIX
 from nameko.extensions import Entrypoint
 from nameko.messaging import decode_from_headers
 from nameko.rpc._server import RpcConsumer
+from nameko.rpc._topology import get_rpc_exchange, request_queue
 from nameko.rpc._wire import read_request
 
 if TYPE_CHECKING:
@@ -48,6 +50,16 @@ class Rpc(Entrypoint):
         self.rpc_consumer.register_provider(self)
         if self.retry is not None:
             self._retrier = self.rpc_consumer.make_retrier(self, self.retry)
+
+    def describe(self) -> Mapping[str, str]:
+        """Where its requests come from."""
+        service_name = self.container.service_name
+        exchange = get_rpc_exchange(self.container.config)
+        return {
+            "queue": request_queue(service_name, exchange).name,
+            "exchange": exchange.name,
+            "routing_key": f"{service_name}.{self.method_name}",
+        }
 
     def stop(self) -> None:
         """Take no more requests."""

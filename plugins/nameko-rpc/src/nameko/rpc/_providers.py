@@ -127,6 +127,10 @@ class ServiceRpc(_RpcProvider):
         self.target_service = target_service
         self.options = options
 
+    def describe(self) -> Mapping[str, str]:
+        """Which service it calls."""
+        return {"calls": self.target_service}
+
     def get_dependency(self, worker_ctx: WorkerContext) -> Client:
         """The client, which calls in the name of this worker."""
         return self._client(worker_ctx, self.target_service)

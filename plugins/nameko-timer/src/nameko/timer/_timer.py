@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,10 @@ class Timer(Entrypoint):
             where = f"{container.service_name}.{method_name}"
             raise ConfigurationError(f"{where}: the interval of a timer is a number of seconds, not {interval!r}.")
         return bound
+
+    def describe(self) -> Mapping[str, str]:
+        """How often it ticks."""
+        return {"interval_s": f"{self.interval:g}"}
 
     def start(self) -> None:
         """Start ticking."""
