@@ -22,6 +22,7 @@ from nameko import concurrency
 from nameko.standalone.rpc import ClusterRpcProxy
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 RABBITMQ = "{host}:{port}".format(
     host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
     port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
@@ -200,7 +201,11 @@ class Site:
         config_path = self.directory / f"config-{number}.yaml"
         config_path.write_text(json.dumps({"AMQP_URI": self.uri, **config}))
         output_path = self.directory / f"output-{number}.txt"
-        environ = {**os.environ, "EFFECTS": str(self.effects.path), "PYTHONPATH": str(HERE / "services")}
+        environ = {
+            **os.environ,
+            "EFFECTS": str(self.effects.path),
+            "PYTHONPATH": f"{HERE / 'services'}{os.pathsep}{ROOT}",
+        }
         with output_path.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nameko", "run", "--config", str(config_path), *services],

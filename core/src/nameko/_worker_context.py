@@ -69,6 +69,8 @@ class WorkerContext:
         #: When it was asked for, and when its worker began, in seconds by `time.perf_counter()`; None before that.
         self.fired_at: float | None = None
         self.started_at: float | None = None
+        #: The message that brought the call, as its entrypoint received it; None where it was no message.
+        self.message: Any = None
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -374,6 +374,7 @@ class ServiceContainer:
         handle_result: ResultHandler | None = None,
         fired_at: float | None = None,
         headers: Headers | None = None,
+        message: Any = None,
     ) -> WorkerContext:
         """Run the entrypoint's method in a worker. Blocks while `max_workers` of them are running.
 
@@ -382,6 +383,7 @@ class ServiceContainer:
             not called when the worker is killed together with the container: the work is to be given back.
         :param fired_at: when the work arrived in this process, in seconds by `time.perf_counter()`; now, by default
         :param headers: the headers of the message or request that the call came in, for `WorkerContext.headers`
+        :param message: what the entrypoint has received, where that is a message
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
@@ -389,6 +391,7 @@ class ServiceContainer:
             raise self._going_down()
         worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
         worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
+        worker_ctx.message = message
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
         if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot
             thread.kill()

@@ -18,7 +18,7 @@ from nameko import concurrency
 from nameko.amqp import Broker
 from nameko.events import event_handler
 from nameko.extensions import DependencyProvider
-from nameko.messaging import consume
+from nameko.messaging import Delivery, consume
 from nameko.rpc import ClusterRpc, RpcCall, RpcProxy, rpc
 
 ORDERS = Queue("orders", exchange=Exchange("orders", durable=True), routing_key="order", durable=True)
@@ -175,6 +175,19 @@ class Subject:
     @consume(ORDERS)
     def take(self, payload: Any) -> None:
         write_down("order", payload)
+
+
+class Deliveries:
+    """Writes down what comes, and whether it may have come before."""
+
+    name = "deliveries"
+
+    delivery = Delivery()
+
+    @event_handler("outside", "told")
+    def take(self, payload: Any) -> None:
+        write_down("delivered", payload["number"], self.delivery.redelivered)
+        concurrency.sleep(payload["seconds"])
 
 
 class Other:

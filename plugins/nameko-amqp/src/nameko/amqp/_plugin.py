@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 def nameko_extensions() -> Sequence[ExtensionInfo]:
     """The extensions of nameko.amqp and nameko.messaging."""
     from nameko.amqp.broker import Broker
-    from nameko.messaging import Consumer, Publisher
+    from nameko.messaging import Consumer, Delivery, Publisher
 
     return [
         ExtensionInfo(Broker, "publish, declare and subscribe, for extensions that talk AMQP"),
         ExtensionInfo(Consumer, "runs a method for each message of a queue (`@consume`)"),
         ExtensionInfo(Publisher, "injects a function that publishes to an exchange"),
+        ExtensionInfo(Delivery, "injects what came with a message: redelivered, attempt, ids, headers"),
     ]
 
 

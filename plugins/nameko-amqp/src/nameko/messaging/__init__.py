@@ -18,12 +18,15 @@
 """
 
 from nameko.messaging._consumer import Consumer
+from nameko.messaging._delivery import Delivery, DeliveryInfo
 from nameko.messaging._headers import HeaderDecoder, HeaderEncoder, decode_from_headers, encode_to_headers
 from nameko.messaging._publisher import Publisher
 from nameko.messaging._queue_consumer import QueueConsumer, QueueConsumerStopped
 
 __all__ = [
     "Consumer",
+    "Delivery",
+    "DeliveryInfo",
     "HeaderDecoder",
     "HeaderEncoder",
     "Publisher",
@@ -40,6 +43,8 @@ consume = Consumer.decorator
 # Where users find them, and what tracebacks and pickles should say.
 for _public in (
     Consumer,
+    Delivery,
+    DeliveryInfo,
     HeaderDecoder,
     HeaderEncoder,
     Publisher,

@@ -153,6 +153,7 @@ class Consumer(HeaderDecoder, Entrypoint):
                 handle_result=partial(self.handle_result, message),
                 fired_at=message.received_at,
                 headers=message.headers,
+                message=message,
             )
         except ContainerBeingKilled:
             message.requeue()

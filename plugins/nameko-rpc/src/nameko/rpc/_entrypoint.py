@@ -84,6 +84,7 @@ class Rpc(Entrypoint):
             handle_result=partial(self.handle_result, message),
             fired_at=message.received_at,
             headers=message.headers,
+            message=message,
         )
 
     def handle_result(
