@@ -12,9 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
+from click.testing import CliRunner
+
 from nameko import hookspecs
+from nameko.cli._group import cli
+from nameko.cli._plugin_commands import collect_commands
 from nameko.config_keys import CORE_KEYS
-from nameko.plugins import ConfigKey
+from nameko.plugins import ConfigKey, PluginManager, Selection
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLUGIN_MODULES = {
@@ -31,6 +36,11 @@ of the wrong type is refused at start, and a key that looks like a misspelt one 
 keep keys of its own in the same file.
 
 A *number of seconds* may have decimals. A default of *none* means that the key is not set.
+"""
+HELP_WIDTH = 110
+COMMAND_LINE_INTRODUCTION = """
+What `--help` says of each command, those of nameko's own plugins included. `nameko test` hands all of its arguments to
+pytest. Errors are one line on stderr; the exit statuses are in [Running services](running.md#stopping).
 """
 HOOKS_INTRODUCTION = """
 Every hook that a plugin can implement: what it is for, when and in which greenthread it is called, what its arguments
@@ -111,9 +121,45 @@ def _as_fence(match: re.Match[str]) -> str:
     return f":\n\n```text\n{lines}\n```\n\n"
 
 
+def command_line_page() -> str:
+    """The reference of the command line."""
+    parts = ["# Command line", ORIGIN.format(source="the commands' help"), COMMAND_LINE_INTRODUCTION.strip()]
+    parts += [_command(path) for path in (*_built_in_commands(), *_plugin_commands())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _built_in_commands() -> Iterator[list[str]]:
+    yield []
+    # That of pytest, which `nameko test` hands everything to, is pytest's.
+    yield from ([name] for name in cli.commands if name != "test")
+
+
+def _plugin_commands() -> Iterator[list[str]]:
+    plugins = PluginManager.load(Selection.from_config({}))
+    for name, command in sorted(collect_commands(plugins, built_in=cli.commands).items()):
+        yield from _with_subcommands([name], command)
+
+
+def _with_subcommands(path: list[str], command: click.Command) -> Iterator[list[str]]:
+    yield path
+    for name, subcommand in sorted(getattr(command, "commands", {}).items()):
+        yield from _with_subcommands([*path, name], subcommand)
+
+
+def _command(path: list[str]) -> str:
+    result = CliRunner().invoke(cli, [*path, "--help"], prog_name="nameko", terminal_width=HELP_WIDTH)
+    if not result.output.startswith("Usage: "):
+        raise RuntimeError(f"nameko {' '.join(path)} --help: {result.output} {result.exception!r}")
+    return f"## {' '.join(['nameko', *path])}\n\n```text\n{result.output.rstrip()}\n```"
+
+
 def pages() -> dict[Path, str]:
     """The text of each page by its path."""
-    return {DOCS / "configuration.md": configuration_page(), DOCS / "hooks.md": hooks_page()}
+    return {
+        DOCS / "cli.md": command_line_page(),
+        DOCS / "configuration.md": configuration_page(),
+        DOCS / "hooks.md": hooks_page(),
+    }
 
 
 if __name__ == "__main__":

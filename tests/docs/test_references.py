@@ -21,7 +21,7 @@ def write_references() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "hooks.md"])
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md", "hooks.md"])
 def test_page_is_up_to_date(write_references: ModuleType, name: str) -> None:
     pages = {path.name: (path, text) for path, text in write_references.pages().items()}
     path, text = pages[name]
