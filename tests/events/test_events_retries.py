@@ -131,8 +131,6 @@ def test_requeue_on_error_parks_after_the_cap_of_the_configuration(
 # -- the checker
 
 FAILING = """
-from nameko.amqp import Retry
-
 class Warehouse:
     name = "warehouse"
 
@@ -140,9 +138,7 @@ class Warehouse:
     def pack(self, number):
         log("attempt", number)
         concurrency.sleep(0.01)
-        with open(sys.argv[2]) as stream:
-            attempts = stream.read().count(f"attempt {number} ")
-        if number % 3 == 0 or attempts < 3:
+        if number % 3 == 0 or len(logged("attempt", number)) < 3:
             raise ValueError(number)
         log("done", number)
 """

@@ -1,27 +1,20 @@
-"""Services that are stopped afterwards, in this process and in others; raw AMQP; a network that can be cut."""
+"""Services that are stopped afterwards; raw AMQP."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import amqp
 import kombu
 import pytest
 
+from harness.fixtures import log, network, network_uri, processes, service_process  # noqa: F401
 from nameko import concurrency
 from nameko.amqp import memory
 from nameko.containers import ServiceContainer
 from nameko.standalone.rpc import ClusterRpcProxy
-
-Eventually = Callable[..., Any]
 
 
 @pytest.fixture
@@ -89,159 +82,3 @@ class Raw:
 @pytest.fixture
 def raw(connect: Callable[[], kombu.Connection]) -> Raw:
     return Raw(connect().default_channel)
-
-
-PREAMBLE = """
-import os, signal, sys
-from nameko import concurrency
-concurrency.monkey_patch()
-from nameko.rpc import rpc, RpcProxy, ClusterRpc
-from nameko.runners import ServiceRunner
-
-def log(*words):
-    # One write to a file opened for appending is whole, whichever process does it.
-    os.write(log_fd, (" ".join(map(str, (*words, os.getpid()))) + "\\n").encode())
-
-log_fd = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
-"""
-
-MAIN = """
-runner = ServiceRunner({"AMQP_URI": sys.argv[1]})
-for value in list(globals().values()):
-    if isinstance(value, type) and value.__module__ == "__main__" and hasattr(value, "name"):
-        runner.add_service(value)
-runner.start()
-log("started", *runner.service_names)
-signal.signal(signal.SIGTERM, lambda signum, frame: concurrency.spawn_detached(runner.stop))
-runner.wait()
-log("stopped")
-"""
-
-
-class Log:
-    """A file that several processes write lines to: what they really did, whatever became of them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def __call__(self, *starting_with: str) -> list[list[str]]:
-        """The lines, each split at blanks, of those that start with the given words."""
-        lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [line for line in lines if line[: len(starting_with)] == list(starting_with)]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path / "log")
-
-
-@pytest.fixture
-def service_process(
-    rabbitmq_uri: str, tmp_path: Path, log: Log, eventually: Eventually
-) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """`service_process(source)` runs the services of a module in a process of their own; started when it returns."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def run(source: str) -> subprocess.Popen[bytes]:
-        module = tmp_path / f"services_{len(processes)}.py"
-        module.write_text(PREAMBLE + textwrap.dedent(source) + MAIN)
-        process = subprocess.Popen([sys.executable, str(module), rabbitmq_uri, str(log.path)])
-        processes.append(process)
-        eventually(lambda: [line for line in log("started") if line[-1] == str(process.pid)], timeout_s=20)
-        return process
-
-    yield run
-    for process in processes:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-    for process in processes:
-        concurrency.run_in_native_thread(process.wait)
-
-
-class Network:
-    """A TCP proxy in front of the broker, in native threads: `cut()` resets all connections, `swallow()` keeps them
-    open and forwards nothing more, `refuse()` lets nobody in."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._socket = concurrency.original("socket")
-        self._threading = concurrency.original("threading")
-        self._target = (host, port)
-        self._pairs: list[tuple[Any, Any]] = []
-        self._swallowing = False
-        self._listener = self._socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        #: How many connections came through.
-        self.accepted = 0
-        self._spawn(self._accept, self._listener)
-
-    def _spawn(self, fn: Callable[..., None], *args: Any) -> None:
-        self._threading.Thread(target=fn, args=args, daemon=True).start()
-
-    def _accept(self, listener: Any) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            server = self._socket.create_connection(self._target)
-            self._pairs.append((client, server))
-            self._spawn(self._forward, client, server)
-            self._spawn(self._forward, server, client)
-
-    def _forward(self, source: Any, target: Any) -> None:
-        try:
-            while data := source.recv(65536):
-                if not self._swallowing:
-                    target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            try:
-                end.shutdown(self._socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self) -> None:
-        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # close with RST
-        pairs, self._pairs = self._pairs, []
-        for client, server in pairs:
-            client.setsockopt(self._socket.SOL_SOCKET, self._socket.SO_LINGER, linger)
-            self._end(client)
-            self._end(server)
-
-    def swallow(self) -> None:
-        self._swallowing = True
-
-    def heal(self) -> None:
-        self._swallowing = False
-
-    def refuse(self) -> None:
-        self._end(self._listener)
-
-    def _end(self, end: Any) -> None:
-        try:
-            end.shutdown(self._socket.SHUT_RD)  # wakes the thread that reads from it
-        except OSError:
-            pass
-        end.close()
-
-    def close(self) -> None:
-        self.refuse()
-        self.cut()
-
-
-@pytest.fixture
-def network(rabbitmq_uri: str) -> Iterator[Network]:
-    host, _, port = rabbitmq_uri.rpartition("@")[2].partition("/")[0].partition(":")
-    network = Network(host, int(port))
-    yield network
-    network.close()
-
-
-@pytest.fixture
-def network_uri(rabbitmq_uri: str, network: Network) -> str:
-    """RabbitMQ through `network`."""
-    vhost = rabbitmq_uri.rpartition("/")[2]
-    return f"pyamqp://guest:guest@127.0.0.1:{network.port}/{vhost}"

@@ -238,7 +238,7 @@ def test_network_that_goes_silent(start: Start, rabbitmq_uri: str, network: Any,
     started = time.monotonic()
     with ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=0.5) as cluster:
         assert cluster.echo.echo(1) == 1
-        network.swallow()
+        network.blackhole()
         started = time.monotonic()
         with pytest.raises(RpcTimeout):
             cluster.echo.echo(2)
@@ -262,14 +262,14 @@ def test_lost_connection_fails_the_call_that_waits_and_no_later_one(
     with ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=5) as cluster:
         other = cluster.echo.sleep.call_async(0.5)
         waiting = cluster.echo.sleep.call_async(1)
-        concurrency.spawn_after(0.2, network.cut)
+        concurrency.spawn_after(0.2, network.reset)
         with pytest.raises(ConnectionLost, match="was lost"):
             waiting.result()
         assert cluster.echo.echo(1) == 1
         # Their replies came to the queue meanwhile.
         assert other.result() == 0.5
         assert waiting.result() == 1
-        network.cut()
+        network.reset()
         with suppress(ConnectionLost):  # unless it is found out before anything is sent
             assert cluster.echo.echo(2) == 2
         assert cluster.echo.echo(3) == 3
@@ -283,7 +283,8 @@ def test_broker_that_cannot_be_reached_any_more(
     start(Echo, AMQP_URI=rabbitmq_uri)
     with ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=5) as cluster:
         assert cluster.echo.echo(1) == 1
-        network.close()
+        network.close_listener()
+        network.reset()
         with pytest.raises(ConnectionError):  # lost, or found out before anything is sent
             cluster.echo.echo(2)
         with pytest.raises(ConnectionRefusedError, match="AMQP_URI"):

@@ -1,0 +1,80 @@
+"""Fixtures for tests that kill RabbitMQ: a node of their own, the network in front of it, services behind that."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from harness.node import Node, why_no_node
+from harness.process import Process, Processes
+from harness.proxy import Proxy
+
+#: The heartbeat of all connections, in seconds; the limits of the fault matrix are told in it.
+HEARTBEAT_S = 4
+
+
+@pytest.fixture(scope="session")
+def _node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    reason = why_no_node()
+    if reason is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}: in CI, where one must be, that is a failure", pytrace=False)
+        pytest.skip(reason)
+    node = Node(tmp_path_factory.mktemp("node"))
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()
+
+
+@pytest.fixture
+def node(_node: Node) -> Iterator[Node]:
+    """A RabbitMQ node that runs; whatever the test does to it, it is undone afterwards."""
+    _node.heal()
+    yield _node
+    _node.heal()
+
+
+@pytest.fixture
+def vhost(node: Node) -> Iterator[str]:
+    """The name of a virtual host on `node`."""
+    name = f"faults-{uuid.uuid4().hex[:8]}"
+    node.add_vhost(name)
+    yield name
+    node.heal()
+    node.delete_vhost(name)
+
+
+@pytest.fixture
+def node_uri(node: Node, vhost: str) -> str:
+    """Leads to `node` directly."""
+    return node.uri(vhost)
+
+
+@pytest.fixture
+def proxy(node: Node) -> Iterator[Proxy]:
+    """A network in front of `node` that can be broken."""
+    proxy = Proxy("127.0.0.1", node.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def proxy_uri(node: Node, vhost: str, proxy: Proxy) -> str:
+    """Leads to `node` through `proxy`."""
+    return node.uri(vhost, port=proxy.port)
+
+
+@pytest.fixture
+def run_services(processes: Processes, proxy_uri: str) -> Callable[..., Process]:
+    """`run_services(source, ready=True, **config)`: `nameko run` with the services of a module, behind the proxy."""
+
+    def run(source: str, ready: bool = True, **config: Any) -> Process:
+        return processes.run_services(source, {"AMQP_URI": proxy_uri, "HEARTBEAT": HEARTBEAT_S, **config}, ready=ready)
+
+    return run

@@ -1,0 +1,130 @@
+"""Processes under test: `nameko` and what else there is, their output in files, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.journal import PATH_VARIABLE
+
+NAMEKO = [sys.executable, "-m", "nameko"]
+
+# What the processes import from here.
+_LIBRARY = Path(__file__).parents[1]
+
+
+class Process:
+    """A process whose output goes to a file.
+
+    :param command: the program and its arguments
+    :param directory: where it runs
+    :param environ: its environment
+    :param output_path: what it writes to either stream
+    """
+
+    def __init__(self, command: Sequence[str], directory: Path, environ: Mapping[str, str], output_path: Path) -> None:
+        self._output_path = output_path
+        with output_path.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, cwd=directory, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What it has written so far, to either stream."""
+        return self._output_path.read_text(errors="replace")
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def expect(self, text: str, timeout_s: float = 20) -> None:
+        """Wait until `text` is in the output."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.output:
+            assert self.status is None, f"ended with {self.status}: {self.output}"
+            assert time.monotonic() < deadline, f"{text!r} is not in: {self.output}"
+            time.sleep(0.02)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+
+    def wait(self, timeout_s: float = 20) -> int:
+        """Wait for its end; the exit status."""
+        return self._process.wait(timeout_s)
+
+    def close(self) -> None:
+        """Make sure that it is gone."""
+        if self.status is None:
+            self._process.kill()
+        self._process.wait()
+
+
+class Processes:
+    """Starts services and scripts that share a journal, in a directory.
+
+    :param directory: for their modules and output
+    :param journal: the path of what they `log`
+    """
+
+    def __init__(self, directory: Path, journal: Path) -> None:
+        self._directory = directory
+        self._environ = {
+            **os.environ,
+            PATH_VARIABLE: str(journal),
+            "PYTHONPATH": str(_LIBRARY),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._all: list[Process] = []
+
+    def run_services(self, source: str, config: Mapping[str, Any], ready: bool = True) -> Process:
+        """`nameko run` with the services of a module.
+
+        :param source: the module; dedented, and preceded by `harness.prelude`
+        :param ready: wait until they are started
+        """
+        name = f"services_{len(self._all)}"
+        self._write(f"{name}.py", "from harness.prelude import *\n" + textwrap.dedent(source))
+        self._write(f"{name}.yaml", yaml.safe_dump(dict(config)))
+        process = self._start(name, [*NAMEKO, "run", "--config", f"{name}.yaml", name])
+        if ready:
+            process.expect("services ready", timeout_s=30)
+        return process
+
+    def run_script(self, source: str, *arguments: str) -> Process:
+        """A script of Python; it is not monkey patched."""
+        name = f"script_{len(self._all)}"
+        self._write(f"{name}.py", textwrap.dedent(source))
+        return self._start(name, [sys.executable, f"{name}.py", *arguments])
+
+    def _write(self, name: str, text: str) -> None:
+        (self._directory / name).write_text(text)
+
+    def _start(self, name: str, command: Sequence[str]) -> Process:
+        process = Process(command, self._directory, self._environ, self._directory / f"{name}.output")
+        self._all.append(process)
+        return process
+
+    def close(self) -> None:
+        """End them all, and show what they have written: pytest prints it when the test fails."""
+        for process in self._all:
+            process.close()
+            print(f"--- output of {process.pid}, which ended with {process.status}\n{process.output}")
