@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 import amqp
 import pytest
 
-from harness.fixtures import log, processes  # noqa: F401
-from harness.node_fixtures import _node, node, node_uri, proxy, proxy_uri, run_services, vhost  # noqa: F401
+from harness.node_fixtures import *  # noqa: F403  (fixtures)
 from nameko import concurrency
 from nameko.standalone.rpc import ClusterRpcProxy
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from harness.fixtures import log, processes
 from harness.node import Node, why_no_node
 from harness.process import Process, Processes
 from harness.proxy import Proxy
+
+__all__ = ["_node", "log", "node", "node_uri", "processes", "proxy", "proxy_uri", "run_services", "vhost"]
 
 #: The heartbeat of all connections, in seconds; the limits of the fault matrix are told in it.
 HEARTBEAT_S = 4
