@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 import pytest_timeout
 
+from harness.tls import certificates, tls_listener  # noqa: F401
 from nameko import concurrency
 
 concurrency.monkey_patch()

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import random
-import shutil
 import ssl
 import struct
-import subprocess
-import sys
 import time
-from urllib.parse import urlsplit
 
 import amqp
 import kombu
@@ -283,85 +279,11 @@ def test_a_full_kernel_buffer_blocks_nobody_and_loses_nothing(make_broker, proxy
 
 # -- TLS
 
-TLS_PROXY = """
-import asyncio, ssl, sys
-cert, key, host, port = sys.argv[1:]
-async def pump(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except (OSError, ssl.SSLError):
-        pass
-    writer.close()
-async def serve(reader, writer):
-    upstream = await asyncio.open_connection(host, int(port))
-    await asyncio.gather(pump(reader, upstream[1]), pump(upstream[0], writer))
-async def main():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory):
-    """An authority, and what it signed: for `localhost`, for another host, and one that has expired."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
-    folder = tmp_path_factory.mktemp("tls")
-    for authority in ("ca", "other-ca"):
-        openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={authority}"),
-            *("-keyout", folder / f"{authority}.key", "-out", folder / f"{authority}.pem"),
-        )
-    for name, host, days in (
-        ("good", "localhost", "2"),
-        ("wrong-host", "example.org", "2"),
-        ("expired", "localhost", "-1"),
-    ):
-        openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"),
-            *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr"),
-        )
-        openssl(
-            *("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key"),
-            *("-CAcreateserial", "-days", days, "-copy_extensions", "copy", "-out", folder / f"{name}.pem"),
-        )
-    return folder
-
 
 @pytest.fixture
-def tls_uri(certificates, rabbitmq_uri):
+def tls_uri(tls_listener):
     """`tls_uri(name)`: RabbitMQ behind TLS, with the certificate of that name, as `amqps://...@localhost`."""
-    parts, processes = urlsplit(rabbitmq_uri), []
-
-    def start(name):
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", TLS_PROXY),
-                *(certificates / f"{name}.pem", certificates / f"{name}.key"),
-                *(parts.hostname, str(parts.port)),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        port = process.stdout.readline().strip()
-        return f"amqps://guest:guest@localhost:{port}{parts.path}"
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return lambda name: tls_listener(name).uri
 
 
 def test_tls(make_broker, tls_uri, certificates, eventually):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import statistics
+import time
 from collections import Counter
 from typing import Any
 
@@ -188,6 +189,15 @@ class Deliveries:
     def take(self, payload: Any) -> None:
         write_down("delivered", payload["number"], self.delivery.redelivered)
         concurrency.sleep(payload["seconds"])
+
+
+class Failing:
+    name = "failing"
+
+    @event_handler("outside", "failing", requeue_on_error=True)
+    def always(self, payload: Any) -> None:
+        write_down("tried", payload, time.monotonic())
+        raise concurrency.Timeout(None)
 
 
 class Other:
