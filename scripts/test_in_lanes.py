@@ -1,8 +1,8 @@
 """Runs the tests in lanes, several at once, since most of them wait: `uv run python scripts/test_in_lanes.py`.
 
 A lane is an area, which is a folder of `tests`, or `@marker`: what has a marker that the plain `uv run pytest` leaves
-out. Arguments are the lanes to run; without any, it is all but the long rows of the fault matrix. The output of a lane is
-shown when it ends. The last line is the sum; the exit status is 1 when a lane failed.
+out. Arguments are the lanes to run; without any, it is all but the long rows of the fault matrix. The output of a lane
+is shown when it ends. The last line is the sum; the exit status is 1 when a lane failed.
 """
 
 from __future__ import annotations
