@@ -28,6 +28,7 @@ PLUGIN_MODULES = {
     "nameko-events": "nameko.events._plugin",
     "nameko-http": "nameko.web._plugin",
     "nameko-timer": "nameko.timer._plugin",
+    "nameko-metrics": "nameko.metrics._plugin",
 }
 ORIGIN = "<!-- Made by scripts/write_references.py from {source}: change it there. -->"
 CONFIGURATION_INTRODUCTION = """

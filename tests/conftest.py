@@ -1,18 +1,24 @@
-"""What every test can ask for: a broker of each kind, containers that are stopped afterwards, a clean configuration."""
+"""What every test can ask for: a broker of each kind, a network that can be made to fail, services in a process."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
+import sys
+import textwrap
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from urllib.parse import quote
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 import pytest_timeout
@@ -163,3 +169,145 @@ def eventually(condition: Callable[[], object], timeout_s: float = 5, interval_s
 def eventually_fixture() -> Callable[..., object]:
     """`eventually(condition, timeout_s=5)`: waits for a condition."""
     return eventually
+
+
+class Proxy:
+    """A TCP proxy that can lose connections, hold data back, or refuse connections.
+
+    :param target: host and port to connect to
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = concurrency.socket.socket()
+        self._listener.setsockopt(concurrency.socket.SOL_SOCKET, concurrency.socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(50)
+        self.address = self._listener.getsockname()
+        self.links: list[tuple[Any, ...]] = []  # two sockets and two threads each
+        self.accepted = 0
+        self._open = concurrency.Event()
+        self._open.send(None)
+        self.refusing = False
+        self._acceptor = concurrency.spawn(self._accept)
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            if self.refusing:
+                _reset(client)
+                continue
+            self.accepted += 1
+            server = concurrency.socket.create_connection(self._target)
+            threads = [concurrency.spawn(self._pump, client, server), concurrency.spawn(self._pump, server, client)]
+            self.links.append((client, server, *threads))
+
+    def _pump(self, source: Any, sink: Any) -> None:
+        try:
+            while data := source.recv(65536):
+                self._open.wait()
+                sink.sendall(data)
+        except OSError:
+            pass
+        for link in self.links:
+            if source in link:  # over in one direction is over
+                self.links.remove(link)
+                for thread in link[2:]:
+                    if thread is not concurrency.current():
+                        thread.kill()
+                source.close()
+                sink.close()
+                break
+
+    def reset_all(self) -> int:
+        """Break every connection with an RST; how many there were."""
+        links, self.links = self.links, []
+        for client, server, *threads in links:
+            for thread in threads:
+                thread.kill()
+            _reset(client)
+            _reset(server)
+        return len(links)
+
+    def hold(self) -> None:
+        """Pass nothing on: neither side hears of the other any more."""
+        self._open = concurrency.Event()
+
+    def release(self) -> None:
+        """Pass everything on again."""
+        self._open.send(None)
+
+    def close(self) -> None:
+        self._acceptor.kill()
+        self.reset_all()
+        self._listener.close()
+
+
+def _reset(sock: Any) -> None:
+    sock.setsockopt(concurrency.socket.SOL_SOCKET, concurrency.socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.fixture
+def proxy(rabbitmq_uri: str) -> Iterator[Proxy]:
+    """A proxy in front of RabbitMQ; its `uri` leads through it to a virtual host of its own."""
+    parts = urlsplit(rabbitmq_uri)
+    made = Proxy((parts.hostname or "127.0.0.1", parts.port or 5672))
+    made.uri = rabbitmq_uri.replace(f"@{parts.hostname}:{parts.port}", f"@127.0.0.1:{made.address[1]}")  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+class Hosted:
+    """A `nameko run` in a process of its own, its output in a file."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._output_path = directory / "output.txt"
+        with self._output_path.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nameko", "run", *arguments],
+                cwd=directory,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has written so far, to either stream."""
+        return self._output_path.read_text()
+
+    def expect(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
+        """Wait until it has written what the regular expression matches."""
+        deadline = concurrency.original("time").monotonic() + timeout_s
+        while (found := re.search(pattern, self.output)) is None:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.output}"
+            assert concurrency.original("time").monotonic() < deadline, f"{pattern!r} is not in: {self.output}"
+            concurrency.sleep(0.02)
+        return found
+
+    def stop(self) -> int:
+        """Have it finish; the exit status."""
+        self.process.terminate()
+        return self.process.wait(40)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
+    """`host(source, *arguments, environ={}, **config)`: `nameko run` with the services of a module `services`."""
+    hosted: list[Hosted] = []
+
+    def start(source: str, *arguments: str, environ: Mapping[str, str] | None = None, **config: object) -> Hosted:
+        directory = tmp_path / f"host-{len(hosted)}"
+        directory.mkdir()
+        (directory / "services.py").write_text(textwrap.dedent(source))
+        (directory / "config.yaml").write_text(json.dumps(config))
+        command = ["--config", "config.yaml", *arguments, "services"]
+        hosted.append(Hosted(directory, command, environ or {}))
+        return hosted[-1]
+
+    yield start
+    for each in hosted:
+        each.process.kill()
+        each.process.wait()

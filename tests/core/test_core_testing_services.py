@@ -178,13 +178,14 @@ def test_a_hook_does_not_fire_the_entrypoints_own_result_handler(container_facto
 
 def test_hooks_can_be_called_at_the_same_time(container, spawn):
     container.start()
+    before = container.observers.worker_finished
     with entrypoint_hook(container, "method") as call:
         go = Event()
         calls = [spawn(call, number, go) for number in range(5)]
         sleep(0)
         go.send(None)
         assert [each.wait()[0] for each in calls] == [0, 1, 2, 3, 4]
-    assert container.observers.worker_finished == ()
+    assert container.observers.worker_finished == before
 
 
 def test_a_hook_for_an_unknown_method(container):

@@ -15,7 +15,8 @@ from nameko.plugins import PluginManager, Selection, Status, find_plugins, plugi
 
 Install = Callable[..., None]
 
-OURS = {"amqp", "events", "http", "rpc", "timer"}
+BUILT_IN = {"amqp", "events", "http", "rpc", "timer"}
+OURS = {*BUILT_IN, "health", "metrics", "tracing"}
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_an_installed_plugin_takes_part(install: Install) -> None:
 
 
 def test_our_own_take_the_same_path() -> None:
-    assert {info.name for info in plugins_for({}).loaded} >= OURS
+    assert {info.name for info in plugins_for({}).loaded} >= BUILT_IN
 
 
 def test_an_object_of_a_module_can_be_a_plugin(install: Install) -> None:
@@ -136,17 +137,17 @@ def test_several_broken_ones_are_counted(install: Install) -> None:
 
 
 def test_the_same_name_twice(install: Install) -> None:
-    install("acme-metrics", {"metrics": "acme_metrics"}, acme_metrics=READY)
-    install("other-metrics", {"metrics": "other_metrics"}, version="2.0", other_metrics=READY)
+    install("acme-meters", {"meters": "acme_meters"}, acme_meters=READY)
+    install("other-meters", {"meters": "other_meters"}, version="2.0", other_meters=READY)
     manager = PluginManager.load(Selection())
-    assert [info.status for info in manager.plugins if info.name == "metrics"] == [Status.DUPLICATE] * 2
+    assert [info.status for info in manager.plugins if info.name == "meters"] == [Status.DUPLICATE] * 2
     with pytest.raises(PluginError) as caught:
         manager.check()
-    assert "the name is taken by several: acme-metrics 1.2, other-metrics 2.0" in str(caught.value)
-    assert "-p no:acme-metrics" in str(caught.value)
+    assert "the name is taken by several: acme-meters 1.2, other-meters 2.0" in str(caught.value)
+    assert "-p no:acme-meters" in str(caught.value)
 
-    chosen = plugins_for({"plugins": {"disable": ["acme-metrics"]}})
-    assert [info.distribution for info in chosen.loaded if info.name == "metrics"] == ["other-metrics"]
+    chosen = plugins_for({"plugins": {"disable": ["acme-meters"]}})
+    assert [info.distribution for info in chosen.loaded if info.name == "meters"] == ["other-meters"]
 
 
 def test_two_names_for_one_object(install: Install) -> None:
@@ -236,25 +237,25 @@ def test_an_optional_unknown_hook_is_allowed(install: Install) -> None:
 @pytest.mark.parametrize(
     ("config", "environ", "loaded"),
     [
-        ({}, "", {"audit", "metrics"}),
-        ({"plugins": None}, "", {"audit", "metrics"}),
-        ({"plugins": {"disable": ["audit"]}}, "", {"metrics"}),
-        ({"plugins": {"disable": ["acme-audit"]}}, "", {"metrics"}),
-        ({}, "audit", {"metrics"}),
-        ({}, "audit, metrics", set()),
-        ({"plugins": {"disable": ["audit"]}}, "metrics", set()),
+        ({}, "", {"audit", "meters"}),
+        ({"plugins": None}, "", {"audit", "meters"}),
+        ({"plugins": {"disable": ["audit"]}}, "", {"meters"}),
+        ({"plugins": {"disable": ["acme-audit"]}}, "", {"meters"}),
+        ({}, "audit", {"meters"}),
+        ({}, "audit, meters", set()),
+        ({"plugins": {"disable": ["audit"]}}, "meters", set()),
         ({"plugins": {"only": ["audit"]}}, "", {"audit"}),
-        ({"plugins": {"only": ["acme-metrics"]}}, "", {"metrics"}),
+        ({"plugins": {"only": ["acme-meters"]}}, "", {"meters"}),
         ({"plugins": {"only": ["audit"]}}, "audit", set()),
         ({"plugins": {"only": []}}, "", set()),
-        ({"plugins": {"require": ["audit", "acme-metrics"]}}, "", {"audit", "metrics"}),
+        ({"plugins": {"require": ["audit", "acme-meters"]}}, "", {"audit", "meters"}),
     ],
 )
 def test_selection(
     install: Install, monkeypatch: pytest.MonkeyPatch, config: dict[str, object], environ: str, loaded: set[str]
 ) -> None:
     install("acme-audit", {"audit": "acme_audit"}, acme_audit=READY)
-    install("acme-metrics", {"metrics": "acme_metrics"}, acme_metrics=READY)
+    install("acme-meters", {"meters": "acme_meters"}, acme_meters=READY)
     monkeypatch.setenv("NAMEKO_DISABLE_PLUGINS", environ)
     assert {info.name for info in plugins_for(config).loaded} - OURS == loaded
 

@@ -40,6 +40,7 @@ COMMAND_TIMEOUT_S = 30
 SETTLE_TIMEOUT_S = 15
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*) *(?P<options>.*)$")
+_LOOPBACK_PORT = re.compile(r"127\.0\.0\.1:([0-9]+)")
 _HEADING = re.compile(r"^##+ +(?P<title>.+)$")
 
 
@@ -162,8 +163,9 @@ class Shell:
                 self._finish(["bash", "-c", self._localized(command)], expected, status)
 
     def _start(self, command: str, expected: list[str]) -> None:
-        if not self._background:
-            _wait_for_free_port()
+        named = {int(port) for port in _LOOPBACK_PORT.findall(command)}
+        for port in named | (set() if self._background else {DEFAULT_PORT}):
+            _wait_for_free_port(port)
         output = self.directory / f"output_{len(self._background)}.txt"
         with output.open("wb") as stream:
             process = subprocess.Popen(
@@ -225,11 +227,11 @@ class Shell:
             assert status in orderly, f"{command} ended with {status} on SIGTERM"
 
 
-def _wait_for_free_port() -> None:
-    # Pages name the default port. Whoever has it now, another test run perhaps, may soon be done with it.
+def _wait_for_free_port(port: int) -> None:
+    # Pages name their ports. Whoever has it now, another test run perhaps, may soon be done with it.
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while not _is_free(DEFAULT_PORT):
-        assert time.monotonic() < deadline, f"port {DEFAULT_PORT}, which the pages name, is in use"
+    while not _is_free(port):
+        assert time.monotonic() < deadline, f"port {port}, which the pages name, is in use"
         time.sleep(0.2)
 
 

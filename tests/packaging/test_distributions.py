@@ -16,11 +16,14 @@ PLUGINS = {
     "nameko-amqp": ("amqp", "nameko.amqp._plugin"),
     "nameko-events": ("events", "nameko.events._plugin"),
     "nameko-http": ("http", "nameko.web._plugin"),
+    "nameko-metrics": ("metrics", "nameko.metrics._plugin"),
     "nameko-rpc": ("rpc", "nameko.rpc._plugin"),
     "nameko-timer": ("timer", "nameko.timer._plugin"),
 }
 WITH_CODE = ["nameko-core", *PLUGINS]
 EVERYTHING = ["nameko", *WITH_CODE]
+#: What `nameko` does not bring: it is installed by those who want it.
+ON_REQUEST = {"nameko-metrics"}
 #: Packages that several distributions put modules into: an `__init__.py` there would hide the other ones' modules.
 SHARED_PACKAGES = ["nameko", "nameko/standalone", "nameko/testing"]
 
@@ -74,8 +77,8 @@ def test_siblings_are_required_in_compatible_versions(wheelhouse: Any, name: str
     assert {str(each.specifier) for each in siblings} <= {f"~={VERSION}"}
 
 
-def test_nameko_requires_everything(wheelhouse: Any) -> None:
-    assert sorted(each.name for each in requirements(wheelhouse.wheels["nameko"])) == sorted(WITH_CODE)
+def test_nameko_requires_all_but_what_is_installed_on_request(wheelhouse: Any) -> None:
+    assert sorted(each.name for each in requirements(wheelhouse.wheels["nameko"])) == sorted({*WITH_CODE} - ON_REQUEST)
 
 
 @pytest.mark.parametrize("name", WITH_CODE)

@@ -23,7 +23,7 @@ VIOLATIONS = {
     "Core is built in layers": ("constants.py", "import nameko.runners"),
     "Core needs neither AMQP nor HTTP": ("containers.py", "import kombu"),
     "Only nameko.concurrency knows the concurrency library": ("rpc/_plugin.py", "import eventlet"),
-    "RPC, events, HTTP and timers know nothing of each other": ("timer/_plugin.py", "import nameko.web._plugin"),
+    "Extensions know nothing of each other": ("timer/_plugin.py", "import nameko.web._plugin"),
     "Nothing but RPC and events builds on AMQP": ("web/_plugin.py", "import nameko.amqp._plugin"),
 }
 

@@ -14,7 +14,15 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-WITH_CODE = ["nameko-core", "nameko-amqp", "nameko-events", "nameko-http", "nameko-rpc", "nameko-timer"]
+WITH_CODE = [
+    "nameko-core",
+    "nameko-amqp",
+    "nameko-events",
+    "nameko-http",
+    "nameko-metrics",
+    "nameko-rpc",
+    "nameko-timer",
+]
 #: Used where they happen to be installed, each by a part that says so when they are not.
 OPTIONAL = {"bpython", "ipython", "pytest", "requests", "websocket-client"}
 

@@ -14,6 +14,7 @@ PROVIDERS = {
     "nameko.amqp": "nameko-amqp",
     "nameko.events": "nameko-events",
     "nameko.messaging": "nameko-amqp",
+    "nameko.metrics": "nameko-metrics",
     "nameko.rpc": "nameko-rpc",
     "nameko.standalone.events": "nameko-events",
     "nameko.standalone.rpc": "nameko-rpc",
