@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 from click.testing import CliRunner
+from importlib_metadata import EntryPoint
 
 from nameko import hookspecs
 from nameko.cli._group import cli
@@ -22,6 +24,7 @@ from nameko.config_keys import CORE_KEYS
 from nameko.plugins import ConfigKey, PluginManager, Selection
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLES = DOCS.parent / "examples/plugins"
 PLUGIN_MODULES = {
     "nameko-amqp": "nameko.amqp._plugin",
     "nameko-rpc": "nameko.rpc._plugin",
@@ -106,7 +109,25 @@ def hooks_page() -> str:
 
 def _hook(name: str, fn: Callable[..., Any]) -> str:
     signature = f"{name}{inspect.signature(fn)}".replace("'", "")
-    return f"## {name}\n\n```text\n{signature}\n```\n\n{_prose(inspect.getdoc(fn) or '')}"
+    section = f"## {name}\n\n```text\n{signature}\n```\n\n{_prose(inspect.getdoc(fn) or '')}"
+    users = sorted(distribution for distribution, plugin in _plugins() if hasattr(plugin, name))
+    return f"{section}\n\nUsed by: {', '.join(users)}." if users else section
+
+
+def _plugins() -> Iterator[tuple[str, object]]:
+    """Each plugin of ours and of the examples, with its distribution."""
+    for distribution, module_name in PLUGIN_MODULES.items():
+        yield distribution, import_module(module_name)
+    for project in sorted(EXAMPLES.glob("*/pyproject.toml")):
+        name = project.parent.name
+        entry_points = project.read_text().partition("[project.entry-points.nameko]\n")[2].partition("\n\n")[0]
+        sys.path.insert(0, str(project.parent / "src"))
+        try:
+            for target in re.findall(r'^[\w-]+ = "(.+)"$', entry_points, flags=re.MULTILINE):
+                link = f"[{name}](../examples/plugins/{name}/README.md)"
+                yield link, EntryPoint(name, target, "nameko").load()
+        finally:
+            sys.path.pop(0)
 
 
 def _prose(text: str) -> str:

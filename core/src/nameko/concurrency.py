@@ -6,6 +6,7 @@ timeouts and sockets from here. Today the library is eventlet; replacing it mean
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import warnings
@@ -59,7 +60,7 @@ __all__ = [
     "current_hub",
     "fail_fast_imap",
     "has_hub",
-    "is_kill",
+    "is_from_outside",
     "is_monkey_patched",
     "join_all",
     "kill",
@@ -69,6 +70,7 @@ __all__ = [
     "original",
     "park",
     "run_in_native_thread",
+    "running_greenthreads",
     "schedule",
     "sleep",
     "socket",
@@ -111,6 +113,16 @@ current: Callable[[], Any] = greenlet.getcurrent
 kill: Callable[..., None] = eventlet.kill
 listen: Callable[..., Any] = eventlet.listen
 trampoline: Callable[..., Any] = eventlet.hubs.trampoline
+
+
+def running_greenthreads() -> list[Any]:
+    """The greenthreads of this process that have started and not ended, without the hub and the one that asks.
+
+    Goes through everything that the garbage collector tracks: for tests.
+    """
+    spared = (current(), eventlet.hubs.get_hub().greenlet)
+    found = [each for each in gc.get_objects() if issubclass(type(each), greenlet.greenlet)]
+    return [each for each in found if each and each.parent is not None and each not in spared]
 
 
 def has_hub() -> bool:
@@ -281,13 +293,21 @@ def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
     return _start(TaskThread, fn, args, kwargs)
 
 
-def is_kill(exc: BaseException) -> bool:
-    """Whether `exc`, caught in this greenthread, is its end, to be obeyed.
+def is_from_outside(exc: BaseException, since_s: float) -> bool:
+    """Whether `exc` has come over the code that raised it, rather than out of it: a kill, Ctrl-C, a Timeout around it.
 
-    Code that waits for a greenthread that was killed raises a GreenletExit as well, which is an error like any other.
+    Foreign code raises all of these as well: a Timeout of its own, or a GreenletExit by waiting for a greenthread that
+    was killed. That is an error like any other.
+
+    :param since_s: when that code began to run, by `time.monotonic()`. A Timeout that was made before strikes sooner
+        after that than it is long.
     """
+    if isinstance(exc, Timeout):
+        return exc.seconds is not None and time.monotonic() - since_s < exc.seconds
     thread = current()
-    return isinstance(exc, GreenletExit) and bool(getattr(thread, "killed", thread.parent is not None))
+    if isinstance(thread, TaskThread):
+        return thread.killed and isinstance(exc, (GreenletExit, KeyboardInterrupt))
+    return isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GreenletExit) and thread.parent is not None)
 
 
 ThreadT = TypeVar("ThreadT", bound=TaskThread)

@@ -13,9 +13,9 @@ Plugins are called in the order of their names; `@hookimpl(tryfirst=True)` and `
 Wrappers (`wrapper=True`) are refused.
 
 An implementation that raises is logged with its plugin's name, distribution and version, and what it would have
-contributed is missing; where more than that happens, the hook says so. That goes for whatever it raises: a `Timeout`
-that strikes in it is taken for its failure, and so are `SystemExit` and a `GreenletExit` of its own. Only the kill of
-the greenthread in which it runs is obeyed, and, in declarations, Ctrl-C at a terminal.
+contributed is missing; where more than that happens, the hook says so. That goes for whatever it raises, `SystemExit`,
+a `Timeout` of its own, or a `GreenletExit` from waiting for a greenthread that was killed. What comes from outside is
+passed on: the kill of the greenthread in which it runs, a `Timeout` that its caller has made, Ctrl-C at a terminal.
 
 Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
 (`nameko_container_*`, `nameko_worker_*`, `nameko_call_*`) are called where the thing happens, and what they return is
@@ -245,5 +245,6 @@ def nameko_stats(container: ServiceContainer) -> Sequence[Stat]:  # type: ignore
     asks; it must answer at once and not block. Nobody asks when nothing shows them, so count where it happens only
     what cannot be told later.
 
+    :param container: the container
     :returns: the numbers. The container's service need not be among their labels: whoever shows them adds it
     """

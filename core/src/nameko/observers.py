@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
-from nameko.concurrency import is_kill
+from nameko.concurrency import is_from_outside
 
 _log = logging.getLogger(__name__)
 
@@ -78,11 +79,14 @@ def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
     """Call each observer with `arguments`; one that raises anything is logged and does not hinder the others.
 
     :raises GreenletExit: when the greenthread is killed meanwhile
+    :raises KeyboardInterrupt: when it is interrupted at the terminal
+    :raises Timeout: when one strikes that was made before
     """
     for plugin, fn in observers:
+        since_s = monotonic()
         try:
             fn(**arguments)
         except BaseException as exc:
-            if is_kill(exc):
+            if is_from_outside(exc, since_s):
                 raise
             _log.exception("plugin %s: observer %r failed and is ignored", plugin, getattr(fn, "__name__", fn))

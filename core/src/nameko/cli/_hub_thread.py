@@ -55,7 +55,7 @@ class HubThread:
                 outcome.put((None, exc))
 
         def spawn() -> None:
-            self._running = concurrency.spawn(run)
+            self._running = concurrency.spawn_task(run)
 
         self._request(spawn)
         result, exc = self._wait(outcome)
@@ -75,7 +75,7 @@ class HubThread:
         done: SimpleQueue[None] = SimpleQueue()
 
         def interrupt() -> None:
-            concurrency.kill(self._running, KeyboardInterrupt)
+            self._running.kill(KeyboardInterrupt)
             done.put(None)
 
         self._request(interrupt)

@@ -78,7 +78,7 @@ def find_plugins(selection: Selection, entry_points: Iterable[EntryPoint] | None
         entry_points = importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
     found = [_inspect(entry_point, selection) for entry_point in entry_points]
     found += [PluginInfo(target, target) for target in dict.fromkeys(selection.load)]
-    return sorted(_mark_duplicates(found), key=lambda info: (info.name, info.distribution or ""))
+    return sorted(mark_duplicates(found), key=lambda info: (info.name, info.distribution or ""))
 
 
 def _inspect(entry_point: EntryPoint, selection: Selection) -> PluginInfo:
@@ -93,7 +93,8 @@ def _inspect(entry_point: EntryPoint, selection: Selection) -> PluginInfo:
     return info.with_status(Status.VERSION_CONFLICT, conflict) if conflict else info
 
 
-def _mark_duplicates(found: Sequence[PluginInfo]) -> list[PluginInfo]:
+def mark_duplicates(found: Sequence[PluginInfo]) -> list[PluginInfo]:
+    """The same plugins; those that share a name are marked, since none of them can be meant."""
     by_name = defaultdict(list)
     for info in found:
         if info.status is not Status.BLOCKED:

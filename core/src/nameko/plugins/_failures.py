@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
+from time import monotonic
 
 _log = getLogger(__name__)
 
@@ -16,19 +17,21 @@ def blaming(plugin: object, hook_name: str) -> Iterator[None]:
     :param plugin: whom to blame, a `PluginInfo`
     :raises KeyboardInterrupt: when it is interrupted at the terminal
     :raises GreenletExit: when the greenthread is killed meanwhile
+    :raises Timeout: when one strikes that was made before
     """
+    since_s = monotonic()
     try:
         yield
-    except Exception:
-        _log.exception("plugin %s: %s failed and is ignored", plugin, hook_name)
     except BaseException as exc:
-        if is_not_its_own(exc):
+        if is_not_its_own(exc, since_s):
             raise
         _log.exception("plugin %s: %s failed and is ignored", plugin, hook_name)
 
 
-def is_not_its_own(exc: BaseException) -> bool:
-    """Whether an exception out of a hook has come from outside, to end whatever is running."""
-    from nameko.concurrency import is_kill  # eventlet: nothing to be imported for a plain Exception
+def is_not_its_own(exc: BaseException, since_s: float) -> bool:
+    """Whether an exception out of a hook that was called at `since_s` has come from outside, to end what is running."""
+    if isinstance(exc, Exception):
+        return False
+    from nameko.concurrency import is_from_outside  # eventlet: nothing to be imported for a plain Exception
 
-    return isinstance(exc, KeyboardInterrupt) or is_kill(exc)
+    return is_from_outside(exc, since_s)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from logging import getLogger
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -14,7 +15,7 @@ from nameko import hookspecs
 from nameko.exceptions import PluginError
 from nameko.plugins._checks import find_fault
 from nameko.plugins._declarations import ConfigKey, Stat
-from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins
+from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins, mark_duplicates
 from nameko.plugins._failures import blaming, is_not_its_own
 from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
 from nameko.suggestions import did_you_mean
@@ -48,20 +49,26 @@ class PluginManager:
         """
         manager = cls()
         for name, plugin in _in_order_of_registration(plugins.items()):
-            manager._register(PluginInfo(name, getattr(plugin, "__name__", type(plugin).__name__)), plugin)
+            manager._register(PluginInfo(name, _target(plugin)), plugin)
         manager.check()
         return manager
 
     @classmethod
-    def load(cls, selection: Selection) -> PluginManager:
+    def load(cls, selection: Selection, objects: Mapping[str, object] | None = None) -> PluginManager:
         """A manager of the installed plugins that are selected, each loaded by itself: one that fails hinders no other.
 
         What failed stands in `plugins`; `check()` raises it.
+
+        :param objects: modules or objects to load besides them, by name
         """
         manager = cls()
         manager._selection = selection
-        for _, info in _in_order_of_registration((info.name, info) for info in find_plugins(selection)):
-            if info.status is Status.ENABLED:
+        given = {PluginInfo(name, _target(plugin)): plugin for name, plugin in (objects or {}).items()}
+        found = mark_duplicates([*find_plugins(selection), *given])
+        for _, info in _in_order_of_registration((info.name, info) for info in found):
+            if info in given:
+                manager._register(info, given[info])
+            elif info.status is Status.ENABLED:
                 manager._import(info)
             else:
                 manager.plugins.append(info)
@@ -201,11 +208,12 @@ class PluginManager:
         """Why the container cannot serve right now, as plugins see it; one line each."""
         reasons: list[str] = []
         for plugin, is_ready in self.observers("nameko_ready"):
+            since_s = monotonic()
             try:
                 found = is_ready(container=container) or ()
                 reasons += [found] if isinstance(found, str) else map(str, found)
             except BaseException as exc:
-                if not isinstance(exc, Exception) and is_not_its_own(exc):
+                if is_not_its_own(exc, since_s):
                     raise
                 _log.exception("plugin %s: nameko_ready failed", plugin)
                 reasons.append(f"plugin {plugin.name} cannot tell: {type(exc).__name__}")
@@ -227,6 +235,10 @@ def _checked_manager(selection: Selection, path: tuple[str, ...]) -> PluginManag
     manager = PluginManager.load(selection)
     manager.check()
     return manager
+
+
+def _target(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", type(plugin).__name__))
 
 
 def _in_order_of_registration(plugins: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
