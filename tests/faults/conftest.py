@@ -275,3 +275,11 @@ def subject(site: Site) -> Hosted:
 @pytest.fixture(scope="module")
 def raw(site: Site) -> Raw:
     return site.raw()
+
+
+@pytest.fixture
+def node_site(node_uri: str, tmp_path: Path) -> Iterator[Site]:
+    """A site on the private node; services are to reach it as `AMQP_URI=proxy_uri`, clients do so directly."""
+    site = Site(node_uri, tmp_path)
+    yield site
+    site.close()
