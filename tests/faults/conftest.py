@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -146,6 +146,13 @@ class Raw:
             reply = self.receive()
             if reply.properties.get("correlation_id") == correlation_id:
                 return json.loads(reply.body)
+
+    def call_at_once(self, routing_key: str, calls: Collection[Collection[Any]]) -> list[Any]:
+        """The decoded bodies of the replies to several requests, in the order of their arrival."""
+        for args in calls:
+            body = json.dumps({"args": list(args), "kwargs": {}})
+            self.send(body, routing_key, reply_to=self.reply_to, correlation_id=str(uuid.uuid4()))
+        return [json.loads(self.receive().body) for _ in calls]
 
     def replies_waiting(self) -> int:
         """How many replies have come in that nobody has asked for."""

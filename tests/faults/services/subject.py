@@ -96,6 +96,9 @@ class Inside(DependencyProvider):
 
     broker = Broker()
 
+    def __init__(self) -> None:
+        self.handled = 0
+
     def get_dependency(self, worker_ctx: Any) -> Inside:
         return self
 
@@ -127,6 +130,10 @@ class Subject:
     def fail(self, kind: str) -> Any:
         return FAILURES[kind]()
 
+    @rpc(expected_exceptions=ValueError)
+    def fail_plainly(self, *args: Any) -> None:
+        raise ValueError("plain")
+
     @rpc
     def give(self, kind: str) -> Any:
         return RESULTS[kind]()
@@ -153,9 +160,9 @@ class Subject:
         return outcome(getattr(getattr(self.cluster, service), method).with_options(timeout=timeout_s), *args)
 
     @rpc
-    def call_repeatedly(self, service: str, method: str, times: int) -> dict[str, Any]:
+    def call_repeatedly(self, service: str, method: str, times: int, timeout_s: float = 20) -> dict[str, Any]:
         """Call so many times, and say how often each kind of outcome came, and how long it took."""
-        target = getattr(getattr(self.cluster, service), method)
+        target = getattr(getattr(self.cluster, service), method).with_options(timeout=timeout_s)
         outcomes = [outcome(target, number) for number in range(times)]
         seconds = [each["seconds"] for each in outcomes]
         return {
@@ -172,6 +179,14 @@ class Subject:
         write_down("event", payload)
         if isinstance(payload, str) and payload in FAILURES:
             FAILURES[payload]()
+
+    @event_handler("outside", "counted")
+    def count(self, payload: Any) -> None:
+        self.inside.handled += 1
+
+    @rpc
+    def counted(self) -> int:
+        return self.inside.handled
 
     @consume(ORDERS)
     def take(self, payload: Any) -> None:
