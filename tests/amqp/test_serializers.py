@@ -174,12 +174,15 @@ def test_a_container_checks_them_when_it_is_made():
 @pytest.mark.parametrize(
     "config", [{"serializer": "pickle"}, {"ACCEPT": ["json", "pickle"]}, {"ACCEPT": ["application/x-python-serialize"]}]
 )
-def test_pickle_needs_to_be_allowed_as_well(config):
+def test_pickle_needs_to_be_allowed_as_well(config, caplog):
     with pytest.raises(ConfigurationError, match="ALLOW_PICKLE: true"):
         codecs(**config)
     with pytest.raises(ConfigurationError, match="ALLOW_PICKLE: true"):
         codecs(ALLOW_PICKLE="true", **config)
+    assert caplog.records == []
     made = codecs(ALLOW_PICKLE=True, **config)
+    (warning,) = caplog.messages
+    assert "pickle is accepted: whoever can send a message to this service can run any code in it" in warning
     body = made.encode({1, 2}, "pickle")[2]
     assert made.decode(body, "application/x-python-serialize", "binary") == {1, 2}
 

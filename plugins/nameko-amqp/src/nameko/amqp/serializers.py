@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import json
+import logging
 import lzma
 import sys
 import zlib
@@ -31,6 +32,8 @@ from nameko.amqp.settings import (
 from nameko.constants import ACCEPT_CONFIG_KEY, SERIALIZER_CONFIG_KEY, SERIALIZERS_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.utils import import_from_path
+
+_log = logging.getLogger(__name__)
 
 _JSON_TYPE = "application/json"
 _RAW_TYPE = "application/data"
@@ -126,12 +129,15 @@ class Codecs:
         serializer, accept = serialization.setup(config)
         for key, names in ((SERIALIZER_CONFIG_KEY, [serializer]), (ACCEPT_CONFIG_KEY, accept)):
             _check_allowed(key, names, config)
-        return cls(
+        codecs = cls(
             serializer,
             accept,
             max_message_bytes=settings.max_message_bytes,
             accept_compression=_compressions(config),
         )
+        if _PICKLE_TYPE in codecs.accept:
+            _log.warning("pickle is accepted: whoever can send a message to this service can run any code in it")
+        return codecs
 
     def encode(self, payload: Any, serializer: str | None = None) -> tuple[str, str, bytes]:
         """Content type, content encoding and body for `payload`.
