@@ -32,6 +32,7 @@ PLUGIN_MODULES = {
     "nameko-http": "nameko.web._plugin",
     "nameko-timer": "nameko.timer._plugin",
     "nameko-metrics": "nameko.metrics._plugin",
+    "nameko-health": "nameko.health._plugin",
 }
 ORIGIN = "<!-- Made by scripts/write_references.py from {source}: change it there. -->"
 CONFIGURATION_INTRODUCTION = """

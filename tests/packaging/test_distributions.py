@@ -15,6 +15,7 @@ VERSION = "3.0.0"
 PLUGINS = {
     "nameko-amqp": ("amqp", "nameko.amqp._plugin"),
     "nameko-events": ("events", "nameko.events._plugin"),
+    "nameko-health": ("health", "nameko.health._plugin"),
     "nameko-http": ("http", "nameko.web._plugin"),
     "nameko-metrics": ("metrics", "nameko.metrics._plugin"),
     "nameko-rpc": ("rpc", "nameko.rpc._plugin"),
@@ -23,7 +24,7 @@ PLUGINS = {
 WITH_CODE = ["nameko-core", *PLUGINS]
 EVERYTHING = ["nameko", *WITH_CODE]
 #: What `nameko` does not bring: it is installed by those who want it.
-ON_REQUEST = {"nameko-metrics"}
+ON_REQUEST = {"nameko-health", "nameko-metrics"}
 #: Packages that several distributions put modules into: an `__init__.py` there would hide the other ones' modules.
 SHARED_PACKAGES = ["nameko", "nameko/standalone", "nameko/testing"]
 

@@ -142,6 +142,7 @@ INSTALLATIONS = [
     installation("nameko-core", CORE, {*AMQP_LIBRARIES, "werkzeug"}, ("nameko.timer", "nameko-timer")),
     installation("nameko-timer", TIMER, {*AMQP_LIBRARIES, "werkzeug"}, ("nameko.web.handlers", "nameko-http")),
     installation("nameko-http", HTTP, {*AMQP_LIBRARIES, "nameko-timer"}, ("nameko.rpc", "nameko-rpc")),
+    installation("nameko-health", CORE, {*AMQP_LIBRARIES, "werkzeug"}, ("nameko.timer", "nameko-timer")),
     installation("nameko-metrics", CORE, {*AMQP_LIBRARIES, "werkzeug"}, ("nameko.timer", "nameko-timer")),
     installation("nameko-rpc", RPC, {"werkzeug", "nameko-events"}, ("nameko.events", "nameko-events")),
     installation("nameko-events", EVENTS, {"werkzeug", "nameko-rpc"}, ("nameko.standalone.rpc", "nameko-rpc")),

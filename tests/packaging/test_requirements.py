@@ -18,6 +18,7 @@ WITH_CODE = [
     "nameko-core",
     "nameko-amqp",
     "nameko-events",
+    "nameko-health",
     "nameko-http",
     "nameko-metrics",
     "nameko-rpc",

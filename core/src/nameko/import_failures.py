@@ -13,6 +13,7 @@ import traceback
 PROVIDERS = {
     "nameko.amqp": "nameko-amqp",
     "nameko.events": "nameko-events",
+    "nameko.health": "nameko-health",
     "nameko.messaging": "nameko-amqp",
     "nameko.metrics": "nameko-metrics",
     "nameko.rpc": "nameko-rpc",
