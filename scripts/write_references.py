@@ -33,6 +33,7 @@ PLUGIN_MODULES = {
     "nameko-timer": "nameko.timer._plugin",
     "nameko-metrics": "nameko.metrics._plugin",
     "nameko-health": "nameko.health._plugin",
+    "nameko-tracing": "nameko.tracing._plugin",
 }
 ORIGIN = "<!-- Made by scripts/write_references.py from {source}: change it there. -->"
 CONFIGURATION_INTRODUCTION = """

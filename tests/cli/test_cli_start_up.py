@@ -44,7 +44,7 @@ def test_what_inspects_imports_neither_plugins_nor_libraries(project: Any, argum
     modules = set(json.loads(done.stderr))
     assert "nameko.cli" in modules
     assert not modules & set(HEAVY)
-    plugins = {"nameko.amqp", "nameko.rpc", "nameko.events", "nameko.web", "nameko.timer"}
+    plugins = {"nameko.amqp", "nameko.rpc", "nameko.events", "nameko.web", "nameko.timer", "nameko.tracing"}
     assert not modules & plugins
     assert "nameko.containers" not in modules
 

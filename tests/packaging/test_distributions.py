@@ -20,11 +20,12 @@ PLUGINS = {
     "nameko-metrics": ("metrics", "nameko.metrics._plugin"),
     "nameko-rpc": ("rpc", "nameko.rpc._plugin"),
     "nameko-timer": ("timer", "nameko.timer._plugin"),
+    "nameko-tracing": ("tracing", "nameko.tracing._plugin"),
 }
 WITH_CODE = ["nameko-core", *PLUGINS]
 EVERYTHING = ["nameko", *WITH_CODE]
 #: What `nameko` does not bring: it is installed by those who want it.
-ON_REQUEST = {"nameko-health", "nameko-metrics"}
+ON_REQUEST = {"nameko-health", "nameko-metrics", "nameko-tracing"}
 #: Packages that several distributions put modules into: an `__init__.py` there would hide the other ones' modules.
 SHARED_PACKAGES = ["nameko", "nameko/standalone", "nameko/testing"]
 

@@ -147,7 +147,10 @@ INSTALLATIONS = [
     installation("nameko-rpc", RPC, {"werkzeug", "nameko-events"}, ("nameko.events", "nameko-events")),
     installation("nameko-events", EVENTS, {"werkzeug", "nameko-rpc"}, ("nameko.standalone.rpc", "nameko-rpc")),
     installation("nameko-amqp", CORE, {"werkzeug", "nameko-rpc"}, ("nameko.rpc", "nameko-rpc")),
-    installation("nameko", ALL, set(), None),
+    installation(
+        "nameko-tracing", CORE, {*AMQP_LIBRARIES, "werkzeug", "opentelemetry-sdk"}, ("nameko.rpc", "nameko-rpc")
+    ),
+    installation("nameko", ALL, {"nameko-tracing", "opentelemetry-api"}, None),
 ]
 
 
@@ -245,7 +248,7 @@ def test_plugins_lists_what_is_installed(
 ) -> None:
     environment = make_environment(name)
     listed = environment.run("nameko", "plugins", cwd=tmp_path).stdout
-    plugins = {"nameko-amqp", "nameko-events", "nameko-http", "nameko-rpc", "nameko-timer"}
+    plugins = {"nameko-amqp", "nameko-events", "nameko-http", "nameko-rpc", "nameko-timer", "nameko-tracing"}
     assert {each for each in plugins if each in listed} == plugins & environment.distributions
 
 

@@ -23,6 +23,7 @@ WITH_CODE = [
     "nameko-metrics",
     "nameko-rpc",
     "nameko-timer",
+    "nameko-tracing",
 ]
 #: Used where they happen to be installed, each by a part that says so when they are not.
 OPTIONAL = {"bpython", "ipython", "pytest", "requests", "websocket-client"}

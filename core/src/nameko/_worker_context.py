@@ -111,4 +111,4 @@ class WorkerContext:
         return f"<WorkerContext [{self.service_name}.{self.entrypoint.method_name}] at 0x{id(self):x}>"
 
 
-WorkerContext.__module__ = new_call_id.__module__ = "nameko.containers"
+WorkerContext.__module__ = Headers.__module__ = new_call_id.__module__ = "nameko.containers"

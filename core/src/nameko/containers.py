@@ -40,7 +40,7 @@ from nameko.observers import Observer, Observers, notify
 from nameko.plugins import PluginManager, plugins_for
 from nameko.utils import import_from_path
 
-__all__ = ["ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
+__all__ = ["Headers", "ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
 
 _log = getLogger(__name__)
 

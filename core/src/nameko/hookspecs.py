@@ -204,8 +204,9 @@ def nameko_call_started(call: OutgoingCall) -> None:
 
     :param call: what is sent: `kind` is `"rpc"`, `"event"` or `"message"`; `destination` is the service called, or
         the name of the exchange; `operation` is the method, the type of the event, or the routing key; `worker_ctx` is
-        the worker that calls, None where none does. What is put into its `headers`, strings by their names and 8 KiB
-        at most, travels in the headers of the message, before what has the same name there.
+        the worker that calls, None where none does; `config` is the configuration. What is put into its `headers`,
+        strings by their names and 8 KiB at most, travels in the headers of the message, before what has the same name
+        there.
     """
 
 

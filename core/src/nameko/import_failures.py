@@ -22,6 +22,7 @@ PROVIDERS = {
     "nameko.testing.rabbit": "nameko-amqp",
     "nameko.testing.websocket": "nameko-http",
     "nameko.timer": "nameko-timer",
+    "nameko.tracing": "nameko-tracing",
     "nameko.web": "nameko-http",
 }
 

@@ -42,17 +42,35 @@ class OutgoingCall:
     :param destination: of a request, the name of the service that is called; else the name of the exchange
     :param operation: the name of the method, the type of the event, or the routing key of the message
     :param worker_ctx: the worker that calls; None when no worker does
+    :param config: the configuration of the service, or of the client, that calls
     """
 
-    __slots__ = ("_observers", "_over", "_started_at", "destination", "headers", "kind", "operation", "worker_ctx")
+    __slots__ = (
+        "_observers",
+        "_over",
+        "_started_at",
+        "config",
+        "destination",
+        "headers",
+        "kind",
+        "operation",
+        "worker_ctx",
+    )
 
     def __init__(
-        self, observers: Observers, kind: CallKind, destination: str, operation: str, worker_ctx: WorkerContext | None
+        self,
+        observers: Observers,
+        kind: CallKind,
+        destination: str,
+        operation: str,
+        worker_ctx: WorkerContext | None,
+        config: Mapping[str, Any],
     ) -> None:
         self.kind = kind
         self.destination = destination
         self.operation = operation
         self.worker_ctx = worker_ctx
+        self.config = config
         self.headers: dict[str, str] = {}
         self._observers = observers
         self._over = False

@@ -150,7 +150,8 @@ class Publisher(HeaderEncoder, DependencyProvider):
             return
         routing_key = {"routing_key": "", **self.options, **options}["routing_key"]
         exchange = exchange_name(self._exchange_for(options))
-        with OutgoingCall(observers, self._kind, exchange, routing_key, worker_ctx) as call:
+        config = self.container.config
+        with OutgoingCall(observers, self._kind, exchange, routing_key, worker_ctx, config) as call:
             self._send(msg, options, {**headers, **call.added_headers()})
 
     def _send(self, msg: Any, options: dict[str, Any], own_headers: Mapping[str, Any]) -> None:

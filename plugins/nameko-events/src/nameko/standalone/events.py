@@ -127,7 +127,7 @@ class EventDispatch:
         if not self._observers.observe_calls:
             self._publisher.publish(event_data, exchange=exchange, routing_key=event_type, **self._options)
             return
-        with OutgoingCall(self._observers, "event", exchange, event_type, None) as call:
+        with OutgoingCall(self._observers, "event", exchange, event_type, None, self._config) as call:
             headers = {**(self._options.get("headers") or {}), **call.added_headers()}
             options = {**self._options, "headers": headers}
             self._publisher.publish(event_data, exchange=exchange, routing_key=event_type, **options)

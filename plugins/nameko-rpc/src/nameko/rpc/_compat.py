@@ -34,7 +34,7 @@ class ServiceProxy(Client):
     """
 
     def __init__(self, worker_ctx: Context, service_name: str, reply_listener: ReplyListener, **options: Any) -> None:
-        caller = observed(worker_caller(reply_listener, options), reply_listener.container.observers)
+        caller = observed(worker_caller(reply_listener, options), reply_listener.container)
         super().__init__(caller, worker_ctx, service_name)
 
 
@@ -56,7 +56,7 @@ class MethodProxy(Client):
     ) -> None:
         self.reply_listener = reply_listener
         self._options = options
-        caller = observed(self._make_caller(), self.container.observers)
+        caller = observed(self._make_caller(), self.container)
         super().__init__(caller, worker_ctx, service_name, method_name)
 
     def _make_caller(self) -> Any:

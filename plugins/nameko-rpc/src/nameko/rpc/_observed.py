@@ -12,6 +12,7 @@ from nameko.rpc._calls import RpcReply
 from nameko.rpc._wire import error_in
 
 if TYPE_CHECKING:
+    from nameko.containers import ServiceContainer
     from nameko.observers import Observers
     from nameko.rpc._client import Caller, Context
 
@@ -24,17 +25,19 @@ class ObservedCaller:
 
     :param caller: makes the calls
     :param observers: who observes
+    :param config: the configuration of whoever calls
     :param watch: what becomes of a call that was made with `call_async`
     """
 
-    def __init__(self, caller: Caller, observers: Observers, watch: Watch) -> None:
+    def __init__(self, caller: Caller, observers: Observers, config: Mapping[str, Any], watch: Watch) -> None:
         self._caller = caller
         self._observers = observers
+        self._config = config
         self._watch = watch
 
     def with_options(self, options: Mapping[str, Any]) -> ObservedCaller:
         """A caller with other options."""
-        return ObservedCaller(self._caller.with_options(options), self._observers, self._watch)
+        return ObservedCaller(self._caller.with_options(options), self._observers, self._config, self._watch)
 
     def call(self, context: Context, service_name: str, method_name: str, args: Any, kwargs: Any) -> Any:
         """Call and wait; the result."""
@@ -54,15 +57,18 @@ class ObservedCaller:
 
     def _announced(self, context: Context, service_name: str, method_name: str) -> OutgoingCall:
         worker_ctx = context if isinstance(context, WorkerContext) else None
-        return OutgoingCall(self._observers, "rpc", service_name, method_name, worker_ctx)
+        return OutgoingCall(self._observers, "rpc", service_name, method_name, worker_ctx, self._config)
 
     def _with_headers(self, call: OutgoingCall) -> Caller:
         return self._caller.with_options({"headers": call.added_headers()}) if call.headers else self._caller
 
 
-def observed(caller: Caller, observers: Observers) -> Caller:
-    """A worker's `caller`; one that lets `observers` know when they want to."""
-    return ObservedCaller(caller, observers, _finish_in_greenthread) if observers.observe_calls else caller
+def observed(caller: Caller, container: ServiceContainer) -> Caller:
+    """The `caller` of a container's workers; one that lets observers know when there are any."""
+    observers = container.observers
+    if not observers.observe_calls:
+        return caller
+    return ObservedCaller(caller, observers, container.config, _finish_in_greenthread)
 
 
 def _finish_in_greenthread(call: OutgoingCall, reply: RpcReply) -> RpcReply:

@@ -112,7 +112,7 @@ class _RpcProvider(DependencyProvider):
     def _client(self, worker_ctx: WorkerContext, service_name: str | None) -> Client:
         if self._caller is None:  # a subclass has a setup() of its own
             _RpcProvider.setup(self)
-        return Client(observed(self._caller, self.container.observers), worker_ctx, service_name)
+        return Client(observed(self._caller, self.container), worker_ctx, service_name)
 
 
 class ServiceRpc(_RpcProvider):

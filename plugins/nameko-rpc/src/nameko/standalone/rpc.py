@@ -328,7 +328,7 @@ class StandaloneProxyBase:
     def _caller(self, listener: SingleThreadedReplyListener) -> Caller:
         caller = StandaloneCaller(listener, self._options)
         observers = observers_outside_services(self._config)
-        return ObservedCaller(caller, observers, ObservedReply) if observers.observe_calls else caller
+        return ObservedCaller(caller, observers, self._config, ObservedReply) if observers.observe_calls else caller
 
     def start(self) -> Client:
         """Connect; what to call services through.

@@ -1,0 +1,77 @@
+"""What nameko-tracing takes part in: workers and outgoing calls, from their beginning to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from nameko.plugins import ConfigKey, hookimpl
+from nameko.tracing._settings import CONFIG_KEYS
+
+if TYPE_CHECKING:
+    from nameko.containers import ServiceContainer, WorkerContext
+    from nameko.extensions import ExcInfo
+    from nameko.outgoing_calls import OutgoingCall
+    from nameko.tracing._calls import CallSpans
+    from nameko.tracing._workers import WorkerSpans
+
+
+@cache
+def _workers() -> WorkerSpans:
+    # Made with the first worker: commands that run none do not import OpenTelemetry.
+    from nameko.tracing._workers import WorkerSpans
+
+    return WorkerSpans()
+
+
+@cache
+def _calls() -> CallSpans:
+    from nameko.tracing._calls import CallSpans
+
+    return CallSpans(_workers())
+
+
+@hookimpl
+def nameko_config_keys() -> Sequence[ConfigKey]:
+    """What is traced."""
+    return CONFIG_KEYS
+
+
+@hookimpl(tryfirst=True)
+def nameko_worker_started(worker_ctx: WorkerContext) -> None:
+    """Begin the worker's span, and make it the current one: for other observers too."""
+    _workers().start(worker_ctx)
+
+
+# Those that are called for each message take all arguments of their hooks: they are then called without a detour.
+
+
+@hookimpl(trylast=True)
+def nameko_worker_finished(worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None, duration_s: float) -> None:
+    """End it, with the outcome."""
+    _workers().finish(worker_ctx, result, exc_info)
+
+
+@hookimpl
+def nameko_container_stopped(container: ServiceContainer) -> None:
+    """End the spans of workers that were killed."""
+    _workers().abandon(container)
+
+
+@hookimpl
+def nameko_container_killed(container: ServiceContainer) -> None:
+    """End the spans of workers that were killed."""
+    _workers().abandon(container)
+
+
+@hookimpl
+def nameko_call_started(call: OutgoingCall) -> None:
+    """Begin the call's span, and send its context along."""
+    _calls().start(call)
+
+
+@hookimpl
+def nameko_call_finished(call: OutgoingCall, exc_info: ExcInfo | None, duration_s: float) -> None:
+    """End it, with the outcome."""
+    _calls().finish(call, exc_info)
