@@ -14,6 +14,7 @@ from nameko.concurrency import (
     Event,
     GreenletExit,
     GreenPool,
+    Signal,
     SpawningProxy,
     SpawningSet,
     Timeout,
@@ -25,6 +26,7 @@ from nameko.concurrency import (
     run_in_native_thread,
     schedule,
     sleep,
+    soon,
     spawn_task,
     wait_all,
     wait_readable,
@@ -337,3 +339,88 @@ def test_blocking_can_be_detected():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert "Blocking detector" in done.stdout
+
+
+# -- in the same turn of the hub
+
+
+def test_what_is_due_soon_is_called_in_order_and_before_timers_that_come_after():
+    called, done = [], Signal()
+
+    def first():
+        called.append("first")
+        schedule(0, called.append, "timer")
+        soon(called.append, "third")
+        soon(done.set)
+
+    soon(first)
+    soon(called.append, "second")
+    done.wait()
+    assert called == ["first", "second", "third"]
+
+
+def test_more_that_is_due_soon_than_fits_in_a_turn_lets_timers_through():
+    called = []
+
+    def again(remaining):
+        called.append(remaining)
+        if remaining:
+            soon(again, remaining - 1)
+
+    schedule(0, called.append, "timer")
+    soon(again, 5000)
+    with Timeout(10):
+        while 0 not in called:
+            sleep(0)
+    assert called[-1] == 0
+    assert len(called) == 5002
+    assert called.index("timer") < 5000
+
+
+def test_one_that_fails_does_not_keep_the_next_from_being_called(capsys):
+    done = Signal()
+    soon(fail, Boom("of one"))
+    soon(done.set)
+    with Timeout(5):
+        done.wait()
+    assert "of one" in capsys.readouterr().err
+
+
+def test_a_signal_lets_everybody_go_on():
+    signal, gone_on = Signal(), []
+    threads = [spawn_task(lambda: gone_on.append(signal.wait())) for _ in range(3)]
+    sleep(0)
+    assert (gone_on, signal.is_set()) == ([], False)
+    signal.set()
+    for thread in threads:
+        thread.wait()
+    signal.wait()  # returns at once from now on
+    assert (gone_on, signal.is_set()) == ([None] * 3, True)
+
+
+def test_who_gave_up_waiting_for_a_signal_is_not_disturbed_by_it():
+    signal = Signal()
+
+    def give_up():
+        with Timeout(0.01, False):
+            signal.wait()
+        sleep(0.05)  # would end at once if the signal woke this thread
+        return time.monotonic()
+
+    started_at = time.monotonic()
+    thread = spawn_task(give_up)
+    sleep(0.02)
+    signal.set()
+    assert thread.wait() - started_at >= 0.06
+
+
+def test_a_signal_that_was_set_does_not_wake_who_was_killed_in_the_same_turn():
+    signal, ended = Signal(), []
+    thread = spawn_task(signal.wait)
+    sleep(0)
+    thread.link(lambda _: ended.append(True))
+    signal.set()
+    thread.kill()
+    sleep(0)
+    assert thread.dead
+    assert ended == [True]

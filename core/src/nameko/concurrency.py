@@ -48,6 +48,7 @@ __all__ = [
     "QueueEmpty",
     "ReadWatch",
     "Semaphore",
+    "Signal",
     "SpawningProxy",
     "SpawningSet",
     "TaskThread",
@@ -74,6 +75,7 @@ __all__ = [
     "schedule",
     "sleep",
     "socket",
+    "soon",
     "spawn",
     "spawn_after",
     "spawn_detached",
@@ -140,6 +142,78 @@ def schedule(delay_s: float, fn: Callable[..., object], *args: Any) -> Any:
     :returns: a timer with `cancel()`.
     """
     return eventlet.hubs.get_hub().schedule_call_global(delay_s, fn, *args)
+
+
+# So many calls in a row, then the hub looks at its sockets and timers again.
+_CALLS_PER_TURN = 1000
+
+
+class _RunQueue:
+    # What a hub calls before it looks at its sockets again, in order; what these calls add is called in the same turn.
+    # A timer for each of them would cost several times as much, and the hub would ask the operating system for news
+    # between one generation of timers and the next.
+
+    __slots__ = ("_calls", "_due", "hub")
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = hub
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._due = False  # `run` is running, or the hub is going to call it
+
+    def add(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._calls.append((fn, args))
+        if not self._due:
+            self._due = True
+            self.hub.schedule_call_global(0, self.run)
+
+    def run_after(self, fn: Callable[..., object], *args: Any) -> None:
+        # From the hub: call `fn`, then, without a detour, what it has added.
+        was_due, self._due = self._due, True
+        try:
+            fn(*args)
+        finally:
+            if was_due:  # then a timer stands, which finds nothing or what is left
+                self._run_some()
+            else:
+                self.run()
+
+    def run(self) -> None:
+        try:
+            self._run_some()
+        finally:
+            self._due = bool(self._calls)
+            if self._due:
+                self.hub.schedule_call_global(0, self.run)
+
+    def _run_some(self) -> None:
+        calls = self._calls
+        for _ in range(_CALLS_PER_TURN):
+            if not calls:
+                return
+            fn, args = calls.popleft()
+            try:
+                fn(*args)
+            except self.hub.SYSTEM_EXCEPTIONS:
+                raise
+            except BaseException:  # of a plain greenthread that has ended: as the hub treats them
+                self.hub.squelch_timer_exception(None, sys.exc_info())
+
+
+def _run_queue() -> _RunQueue:
+    hub = eventlet.hubs.get_hub()
+    try:
+        queue: _RunQueue = hub.nameko_run_queue
+    except AttributeError:
+        queue = hub.nameko_run_queue = _RunQueue(hub)
+    return queue
+
+
+def soon(fn: Callable[..., object], *args: Any) -> None:
+    """Call `fn(*args)` from the hub, in the order of these calls, before it waits again; `fn` must not block.
+
+    Cheaper than `schedule(0, ...)`, and sooner when this is called in a greenthread that was itself woken so.
+    """
+    _run_queue().add(fn, args)
 
 
 def wait_readable(sock: Any, timeout_s: float | None = None) -> None:
@@ -314,9 +388,9 @@ ThreadT = TypeVar("ThreadT", bound=TaskThread)
 
 
 def _start(cls: type[ThreadT], fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> ThreadT:
-    hub = eventlet.hubs.get_hub()
-    thread = cls(hub.greenlet)
-    hub.schedule_call_global(0, thread.switch, fn, args, kwargs)
+    queue = _run_queue()
+    thread = cls(queue.hub.greenlet)
+    queue.add(thread.switch, (fn, args, kwargs))
     return thread
 
 
@@ -446,11 +520,51 @@ def park() -> Any:
     return eventlet.hubs.get_hub().switch()
 
 
+class Signal:
+    """One-shot, like `threading.Event`: cheaper than an `Event`, carries nothing, and is waited for without a timeout.
+
+    Whoever waits goes on in the same turn of the hub.
+    """
+
+    __slots__ = ("_is_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[Any] = []
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let everybody go on who waits, now or later."""
+        self._is_set = True
+        for waiter in self._waiters:
+            soon(self._wake, waiter)
+
+    def wait(self) -> None:
+        """Wait until it is set."""
+        if self._is_set:
+            return
+        thread = current()
+        self._waiters.append(thread)
+        try:
+            park()
+        finally:
+            if thread in self._waiters:  # killed, or struck by a timeout
+                self._waiters.remove(thread)
+
+    def _wake(self, thread: Any) -> None:
+        if thread in self._waiters:
+            self._waiters.remove(thread)
+            thread.switch()
+
+
 class ReadWatch:
     """Calls `callback` from the hub while a socket has something to read, from `resume()` until `pause()`.
 
     Registered with the operating system once, where `wait_readable` does so for each wait. It calls again and again
-    while there is something to read: take it, or `pause()`.
+    while there is something to read: take it, or `pause()`. What `callback` leaves to `soon` is called right after it.
 
     :param fileno: the socket's file descriptor; pause before closing it
     :param callback: takes one argument, the descriptor; must neither block nor raise
@@ -469,7 +583,8 @@ class ReadWatch:
     def resume(self) -> None:
         """Start watching."""
         if not self.active:
-            self._listener = self._hub.add(self._hub.READ, self._fileno, self._callback, _ignore_obsolete, None)
+            on_readable = partial(_run_queue().run_after, self._callback)
+            self._listener = self._hub.add(self._hub.READ, self._fileno, on_readable, _ignore_obsolete, None)
             self.active = True
 
     def pause(self) -> None:
