@@ -13,6 +13,7 @@ from nameko.amqp import memory
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ReplyLost, RpcTimeout
 from nameko.rpc import ReplyListener, RpcConsumer, RpcProxy, rpc
+from nameko.standalone.rpc import ClusterRpcProxy
 from nameko.testing.services import dummy, entrypoint_hook
 
 Start = Callable[..., ServiceContainer]
@@ -126,11 +127,42 @@ def test_silent_network_ends_calls_at_their_deadline_and_no_container(
             thread.wait()
         assert time.monotonic() - started < 1.5
         eventually(lambda: not slow._worker_threads, timeout_s=5)
-        assert consumer.broker.counters["replies_unconfirmed"] == 1
+        eventually(lambda: consumer.broker.counters["replies_unconfirmed"] == 1, timeout_s=5)
         network.heal()
         eventually(lambda: not slow.not_ready_reasons() and not caller.not_ready_reasons(), timeout_s=10)
         assert sleep(0, 5) == 0
     assert not slow._died.ready()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["unused"])
+def test_workers_do_not_wait_until_their_reply_is_safe_and_requests_are_kept_until_then(
+    start: Start, rabbitmq_uri: str, network: Any, network_uri: str, eventually: Eventually
+) -> None:
+    ran: list[int] = []
+    gate = concurrency.Event()
+
+    class Counting:
+        name = "counting"
+
+        @rpc
+        def count(self, number: int) -> int:
+            ran.append(number)
+            gate.wait()
+            return number
+
+    counting = start(Counting, AMQP_URI=network_uri, max_workers=1, PREFETCH_COUNT=3)
+    subscription = extension(counting, RpcConsumer)._subscription
+    with ClusterRpcProxy({"AMQP_URI": rabbitmq_uri}, timeout=30) as cluster:
+        calls = [cluster.counting.count.call_async(number) for number in range(3)]
+        eventually(lambda: ran == [0] and subscription.waiting == 1)  # and one more stands in line for the worker
+        network.swallow()  # from now on no reply can leave, and none is confirmed
+        gate.send(None)
+        eventually(lambda: ran == [0, 1, 2] and not counting._worker_threads)
+        network.heal()
+        network.cut()
+        assert [call.result() for call in calls] == [0, 1, 2]
+    assert sorted(ran) == [0, 0, 1, 1, 2, 2]  # none was acknowledged: the broker has delivered each of them again
 
 
 def test_stop_finishes_what_has_begun_and_gives_back_the_rest(

@@ -32,8 +32,10 @@ __all__ = ["Broker", "Message", "Publication", "Subscription"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a stopping container gives what it has published without waiting.
-_FLUSH_TIMEOUT_S = 1.0
+# Seconds that a stopping container gives what it has published without waiting, replies above all: at most, and in
+# parts of the time for all of its shutdown.
+_FLUSH_TIMEOUT_MAX_S = 5.0
+_FLUSH_TIMEOUT_SHARE = 0.5
 # Seconds to wait for the end of a greenthread that has been told to end.
 _JOIN_TIMEOUT_S = 1.0
 # Seconds between attempts to declare.
@@ -97,14 +99,23 @@ class Broker(SharedExtension):
             raise
 
     def stop(self) -> None:
-        """Give back subscriptions and connections; what is published without waiting gets a moment to be confirmed."""
+        """Give back subscriptions and connections.
+
+        What is published without waiting gets a moment to be confirmed before that: a reply that is confirmed settles
+        its request, as long as there is a channel to do so.
+        """
         if self._stopped:
             return
         self._stopped = True
-        SpawningProxy(self._subscriptions).close()
+        SpawningProxy(self._subscriptions).stop()
+        try:
+            if self._publisher is not None:
+                self._publisher.flush(
+                    min(_FLUSH_TIMEOUT_MAX_S, self.container.shutdown_timeout_s * _FLUSH_TIMEOUT_SHARE)
+                )
+        finally:
+            SpawningProxy(self._subscriptions).close()
         SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
-        if self._publisher is not None:
-            self._publisher.flush(_FLUSH_TIMEOUT_S)
         self._release(orderly=True)
 
     def kill(self) -> None:

@@ -137,9 +137,7 @@ class RpcConsumer(SharedExtension):
         except concurrency.GreenletExit:
             raise
         except BaseException:  # a Timeout or SystemExit from the service's constructor included
-            # In a thread of its own: the requests behind this one do not wait for the broker to confirm the answer.
-            answer = partial(self.handle_result, message, None, sys.exc_info())  # type: ignore[arg-type]
-            self.container.spawn_managed_thread(answer, identifier="answer to a request that was refused")
+            self.handle_result(message, None, sys.exc_info())  # type: ignore[arg-type]
 
     def _reject(self, message: Message, reason: Refused) -> None:
         self.broker.counters["messages_rejected"] += 1
@@ -152,14 +150,12 @@ class RpcConsumer(SharedExtension):
         message.reject()
 
     def handle_result(self, message: Message, result: Any, exc_info: ExcInfo | None) -> tuple[Any, ExcInfo | None]:
-        """Reply, and acknowledge the request once the reply is safe.
+        """Send the reply, without waiting, and acknowledge the request once the reply is safe.
 
         :returns: result and exc_info; where the result could not be serialized, the exception that says so
         """
         error = None if exc_info is None else exc_info[1]
-        result, unserializable = self._responder.send_response(message, result, error)
-        if not message.acknowledged:
-            message.ack()
+        result, unserializable = self._responder.send_response(message, result, error, partial(_acknowledge, message))
         return result, unserializable or exc_info
 
     def requeue_message(self, message: Message) -> None:
@@ -179,6 +175,11 @@ class RpcConsumer(SharedExtension):
 
 class InternalError(Exception):
     """What a caller gets to see of an unexpected exception when `EXPOSE_ERRORS` is false."""
+
+
+def _acknowledge(message: Message) -> None:
+    if not message.acknowledged:
+        message.ack()
 
 
 def _decoded(message: Message) -> Any:
@@ -203,47 +204,60 @@ class Responder:
         self._exchange = exchange
         self._presentable = presentable
 
-    def send_response(self, message: Message, result: Any, error: BaseException | None) -> tuple[Any, ExcInfo | None]:
-        """Reply to `message`; returns when the broker has the reply, or will not get it.
+    def send_response(
+        self, message: Message, result: Any, error: BaseException | None, on_settled: Callable[[], None]
+    ) -> tuple[Any, ExcInfo | None]:
+        """Reply to `message`, without waiting for the broker.
 
+        :param on_settled: called once, when the broker has the reply, or will not get it; must not block
         :returns: the result, and None; or None, and the exception that the serializer raised over the result
         """
         if error is not None:
-            self._send_error(message, error)
+            self._send_error(message, error, on_settled)
             return result, None
         try:
-            self._send(message, result_body(result))
+            self._send(message, result_body(result), on_settled)
         except Exception as exc:
             _log.warning("the result of %s cannot be sent: %s", message.delivery_info.get("routing_key"), exc)
-            self._send_error(message, exc if isinstance(exc, MessageTooLarge) else UnserializableValueError(result))
+            presented = exc if isinstance(exc, MessageTooLarge) else UnserializableValueError(result)
+            self._send_error(message, presented, on_settled)
             return None, sys.exc_info()  # type: ignore[return-value]
         return result, None
 
-    def _send_error(self, message: Message, error: BaseException) -> None:
+    def _send_error(self, message: Message, error: BaseException, on_settled: Callable[[], None]) -> None:
         body = error_body(self._presentable(message, error))
         try:
-            self._send(message, body)
+            self._send(message, body, on_settled)
         except Exception as exc:
             _log.warning("the text of an error reply is shortened, since it cannot be sent: %s", exc)
             text = ascii(body["error"]["value"])[:_SHORT_TEXT_LENGTH]
             body["error"].update(exc_args=[text], value=text)
-            self._send_last_resort(message, body)
+            self._send_last_resort(message, body, on_settled)
 
-    def _send_last_resort(self, message: Message, body: dict[str, Any]) -> None:
+    def _send_last_resort(self, message: Message, body: dict[str, Any], on_settled: Callable[[], None]) -> None:
         try:
-            self._send(message, body)
+            self._send(message, body, on_settled)
         except Exception as exc:
             self._count_failure(self._addressed(message), exc)
+            on_settled()
 
-    def _send(self, message: Message, body: dict[str, Any]) -> None:
+    def _send(self, message: Message, body: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Publish a reply. Lets out what the serializer raises, and nothing else."""
         reply = self._addressed(message)
         try:
-            self._broker.publish(body, **reply)
-        except UndeliverableMessage:
-            concurrency.spawn_after(_UNDELIVERABLE_RETRY_S, self._send_again, body, reply)
+            self._broker.publish_nowait(body, on_done=partial(self._settle, body, reply, on_settled), **reply)
         except _DELIVERY_FAILURES as exc:
             self._count_failure(reply, exc)
+            on_settled()
+
+    def _settle(
+        self, body: dict[str, Any], reply: dict[str, Any], on_settled: Callable[[], None], error: BaseException | None
+    ) -> None:
+        if isinstance(error, UndeliverableMessage):
+            concurrency.spawn_after(_UNDELIVERABLE_RETRY_S, self._send_again, body, reply)
+        elif error is not None:
+            self._count_failure(reply, error)
+        on_settled()
 
     def _addressed(self, message: Message) -> dict[str, Any]:
         return {
