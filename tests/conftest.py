@@ -189,6 +189,7 @@ class Proxy:
         self._open = concurrency.Event()
         self._open.send(None)
         self.refusing = False
+        self.from_clients = bytearray()  # all that they have sent
         self._acceptor = concurrency.spawn(self._accept)
 
     def _accept(self) -> None:
@@ -206,6 +207,8 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 self._open.wait()
+                if sink.getpeername() == self._target:
+                    self.from_clients += data
                 sink.sendall(data)
         except OSError:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import struct
 import time
@@ -275,6 +276,100 @@ def test_a_full_kernel_buffer_blocks_nobody_and_loses_nothing(make_broker, proxy
     proxy.release()
     eventually(lambda: outcomes == [None] * 40, timeout_s=20)
     assert not transport.congested
+
+
+# -- acknowledgements
+
+
+@pytest.fixture
+def deliver(connect_through_proxy):
+    """`deliver(count)`: a channel, and so many messages that were delivered on it and are not settled."""
+
+    def deliver(count):
+        channel = connect_through_proxy.channel()
+        queue = kombu.Queue("acks")(channel)
+        queue.declare()
+        for number in range(count):
+            connect_through_proxy.Producer(channel).publish(number, routing_key="acks")
+        got = []
+        channel.basic_consume("acks", consumer_tag="t", callback=got.append)
+        while len(got) < count:
+            connect_through_proxy.drain_events(timeout=5)
+        return channel, got
+
+    return deliver
+
+
+@pytest.fixture
+def connect_through_proxy(proxy):
+    with kombu.Connection(proxy.uri, transport=Transport) as made:
+        yield made
+
+
+def acks_in(data, channel_id):
+    """Delivery tag and `multiple` of each basic.ack among the frames."""
+    start = struct.pack(">BHI", 1, channel_id, 13) + b"\x00\x3c\x00\x50"
+    return [struct.unpack_from(">QB", data, match.end()) for match in re.finditer(re.escape(start), data)]
+
+
+def left_in_queue(channel, connection):
+    """How many messages return to the queue when the channel is closed."""
+    channel.close()
+    return connection.channel().queue_declare("acks", passive=True).message_count
+
+
+@pytest.mark.parametrize(
+    ("acked", "expected", "left"),
+    [
+        ([1, 2, 3, 4, 5], [(5, 1)], 0),
+        ([3, 1, 2], [(3, 1)], 2),
+        ([2, 3], [(2, 0), (3, 0)], 3),
+        ([1], [(1, 0)], 4),
+        ([5, 1, 2, 4], [(5, 0), (1, 0), (2, 0), (4, 0)], 1),
+    ],
+)
+def test_acks_of_one_turn_are_one_frame_where_that_says_the_same(
+    deliver, connect_through_proxy, proxy, acked, expected, left
+):
+    channel, _ = deliver(5)
+    for tag in acked:
+        channel.basic_ack(tag)
+    channel_id = channel.channel_id
+    assert left_in_queue(channel, connect_through_proxy) == left
+    assert acks_in(proxy.from_clients, channel_id) == expected
+
+
+def test_acks_after_rejections_and_acks_of_many(deliver, connect_through_proxy, proxy):
+    channel, _ = deliver(6)
+    channel.basic_reject(1, requeue=False)
+    channel.basic_ack(3, multiple=True)
+    channel.basic_ack(5)
+    channel.basic_ack(4)
+    channel_id = channel.channel_id
+    assert left_in_queue(channel, connect_through_proxy) == 1
+    assert acks_in(proxy.from_clients, channel_id) == [(3, 1), (5, 1)]
+
+
+def test_a_message_that_was_fetched_is_not_acknowledged_with_others(deliver, connect_through_proxy, proxy):
+    channel, got = deliver(2)
+    kombu.Queue("fetched")(channel).declare()
+    connect_through_proxy.Producer(channel).publish("x", routing_key="fetched")
+    assert channel.basic_get("fetched") is not None
+    channel.basic_ack(got[0].delivery_tag)
+    channel.basic_ack(got[1].delivery_tag)
+    assert left_in_queue(channel, connect_through_proxy) == 0
+    assert connect_through_proxy.channel().queue_declare("fetched", passive=True).message_count == 1
+
+
+def test_what_is_consumed_without_acks_is_not_kept_account_of(connect_through_proxy):
+    channel = connect_through_proxy.channel()
+    kombu.Queue("acks")(channel).declare()
+    got = []
+    channel.basic_consume("acks", consumer_tag="t", no_ack=True, callback=got.append)
+    connect_through_proxy.Producer(channel).publish("x", routing_key="acks")
+    while not got:
+        connect_through_proxy.drain_events(timeout=5)
+    assert channel._outstanding == {}
 
 
 # -- TLS

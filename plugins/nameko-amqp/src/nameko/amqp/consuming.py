@@ -21,7 +21,7 @@ from nameko.amqp.connections import ManagedConnection, backoff_s, describe
 from nameko.amqp.messages import Message
 from nameko.amqp.publishing import close_channel, refused
 from nameko.amqp.serializers import Codecs
-from nameko.concurrency import Event, GreenletExit
+from nameko.concurrency import Event, GreenletExit, Signal
 from nameko.exceptions import ContainerBeingKilled
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Subscription:
         self._stopped = False
         self.closed = False
         self._inbox: deque[Message] = deque()
-        self._wake = Event()
+        self._wake = Signal()
         self._ended: Any = None  # an event, while `run` is running
         self._restoring: Any = None
 
@@ -125,7 +125,7 @@ class Subscription:
                     self._handle(self._inbox.popleft())
                 if self._stopped:
                     return
-                self._wake = Event()
+                self._wake = Signal()
                 self._wake.wait()
         finally:
             self._ended.send(None)
@@ -208,8 +208,8 @@ class Subscription:
         return [message for message in messages if message.channel is self._channel]
 
     def _ring(self) -> None:
-        if not self._wake.ready():
-            self._wake.send(None)
+        if not self._wake.is_set():
+            self._wake.set()
 
     # -- the channel
 

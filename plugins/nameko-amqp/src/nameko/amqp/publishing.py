@@ -20,7 +20,7 @@ from amqp.exceptions import AccessRefused, AMQPError, ChannelError, MessageNacke
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
-from nameko.concurrency import Event
+from nameko.concurrency import Signal
 from nameko.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
@@ -383,21 +383,25 @@ def _identity_of(message: Any) -> Any:
 class Confirmation:
     """Waits for the outcome of one publication."""
 
+    __slots__ = ("_error", "_settled")
+
     def __init__(self) -> None:
-        self._outcome = Event()
+        self._settled = Signal()
+        self._error: BaseException | None = None
 
     def __call__(self, error: BaseException | None) -> None:
         """Take the outcome: this is the publication's `on_done`."""
-        self._outcome.send(error)
+        self._error = error
+        self._settled.set()
 
     def wait(self) -> None:
         """Wait for it.
 
         :raises: whatever went wrong
         """
-        error = self._outcome.wait()
-        if error is not None:
-            raise error
+        self._settled.wait()
+        if self._error is not None:
+            raise self._error
 
 
 def declare(raw: Any, entity: kombu.Exchange | kombu.Queue) -> None:

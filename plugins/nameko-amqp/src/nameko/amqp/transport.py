@@ -35,6 +35,8 @@ CONGESTED_BYTES = 1024 * 1024
 
 _READ_BYTES = 65536
 _READ_BYTES_MAX = 1024 * 1024
+# Not a value of `Channel._outstanding`.
+_UNKNOWN = object()
 # So many distinct (exchange, routing key) remembered per channel.
 _PUBLISH_METHODS_REMEMBERED = 1000
 # Keep-alive of idle connections by the kernel, in seconds, for connections without heartbeats.
@@ -70,8 +72,9 @@ class GreenTransport:
         self._user_timeout_s = user_timeout_s
         self._tls_options = tls
         self._tls: TlsSession | None = None
-        self._unsent: list[bytes] = []
-        self._reading = False
+        self._unsent: list[bytes | JoinedAcks] = []
+        self._watch: concurrency.ReadWatch | None = None
+        self._reader: Any = None  # the greenthread that waits for something to read
         self._closed = False
         self._flushing = False  # a flush is due, or a flusher is at work
         self._flusher: Any = None
@@ -180,14 +183,11 @@ class GreenTransport:
         sock = self.sock
         if sock is None:
             raise self._error or ConnectionResetError(errno.ENOTCONN, "not connected")
-        self._reading = True
-        try:
-            # Waiting first gives way to every other greenthread, however fast the broker sends.
-            _wait(concurrency.wait_readable, sock, timeout_s)
-        finally:
-            self._reading = False
-            if self._closed:
-                sock.close()
+        # Waiting first gives way to every other greenthread, however fast the broker sends.
+        if timeout_s is None:
+            self._await_readable(sock)
+        else:
+            _wait(self._await_readable, sock, timeout_s)
         if self._closed:
             raise self._error or ConnectionResetError(errno.ENOTCONN, "closed")
         try:
@@ -198,9 +198,28 @@ class GreenTransport:
             raise self._error or ConnectionResetError(errno.ECONNRESET, "the broker closed the connection")
         return data
 
+    def _await_readable(self, sock: Any, _: float | None = None) -> None:
+        # The socket stays registered from one wait to the next.
+        if self._watch is None:
+            self._watch = concurrency.ReadWatch(sock.fileno(), self._wake_reader)
+        self._watch.resume()
+        self._reader = concurrency.current()
+        try:
+            concurrency.park()
+        finally:
+            self._reader = None
+
+    def _wake_reader(self, _: int) -> None:
+        reader = self._reader
+        if reader is None:  # nobody waits just now
+            assert self._watch is not None
+            self._watch.pause()
+        else:
+            reader.switch()
+
     # -- writing
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | JoinedAcks) -> None:
         """Send `data`, whole frames, soon. Never blocks.
 
         :raises OSError: when the connection is known to be gone
@@ -209,12 +228,23 @@ class GreenTransport:
             raise self._error or ConnectionResetError(errno.ENOTCONN, "not connected")
         self._put(data)
 
-    def _put(self, data: bytes) -> None:
+    def write_ack(self, channel: Channel, delivery_tag: int) -> None:
+        """Send an acknowledgement soon, in one frame with others of the channel where that says the same.
+
+        :raises OSError: when the connection is known to be gone
+        """
+        last = self._unsent[-1] if self._unsent else None
+        if isinstance(last, JoinedAcks) and last.channel is channel:
+            last.tags.append(delivery_tag)
+            return
+        self.write(JoinedAcks(channel, delivery_tag))
+
+    def _put(self, data: bytes | JoinedAcks) -> None:
         self._unsent.append(data)
         self.unsent_bytes += len(data)
         if not self._flushing:
             self._flushing = True
-            concurrency.schedule(0, self._flush)
+            concurrency.soon(self._flush)
 
     def _flush(self) -> None:
         # Called by the hub: everything that was written in one turn goes out in one piece.
@@ -240,8 +270,9 @@ class GreenTransport:
             self._flusher = concurrency.spawn(self._flush_slowly, memoryview(data)[sent:])
 
     def _take(self) -> bytes:
-        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        self._unsent = []
+        unsent, self._unsent = self._unsent, []
+        parts = [each if isinstance(each, bytes) else each.encode() for each in unsent]
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data if self._tls is None else self._tls.encrypt(data)
 
     def _flush_slowly(self, view: memoryview) -> None:
@@ -303,8 +334,19 @@ class GreenTransport:
             flusher.kill()
         if sock is not None:
             _shut_down(sock)
-            if not self._reading:  # otherwise this wakes the reader, who closes it: the hub must not lose track of it
-                sock.close()
+            self._stop_reading()
+            sock.close()
+
+    def _stop_reading(self) -> None:
+        if self._watch is not None:
+            self._watch.pause()  # before the descriptor is closed
+        reader = self._reader
+        if reader is not None and reader is not concurrency.current():
+            concurrency.soon(self._tell_closed, reader)
+
+    def _tell_closed(self, reader: Any) -> None:
+        if self._reader is reader:
+            reader.switch()
 
 
 def _shut_down(sock: Any) -> None:
@@ -325,6 +367,33 @@ def _wait(wait: Callable[[Any, float | None], None], sock: Any, timeout_s: float
     finally:
         if timeout is not None:
             timeout.cancel()
+
+
+class JoinedAcks:
+    """The acknowledgements of one channel that are sent together.
+
+    One frame stands for all of them, and for those of earlier deliveries, as soon as no earlier one is outstanding.
+
+    :param channel: the channel
+    :param tag: the first delivery tag; `tags` takes more
+    """
+
+    __slots__ = ("channel", "channel_id", "tags")
+
+    def __init__(self, channel: Channel, tag: int) -> None:
+        self.channel = channel
+        self.channel_id = channel.channel_id
+        self.tags = [tag]
+
+    def __len__(self) -> int:
+        return wire.ACK_FRAME_BYTES
+
+    def encode(self) -> bytes:
+        """The frames: one, or one for each where that is not the same."""
+        latest = max(self.tags)
+        if len(self.tags) > 1 and self.channel.nothing_outstanding_up_to(latest):
+            return wire.encode_ack(self.channel_id, latest, multiple=True)
+        return b"".join([wire.encode_ack(self.channel_id, tag, multiple=False) for tag in self.tags])
 
 
 class _Answers:
@@ -390,6 +459,8 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
         super().__init__(connection, channel_id, **options)
         self._transport: GreenTransport = connection.transport
         self._publish_methods: dict[tuple[str, str, bool], bytes] = {}
+        self._outstanding: dict[int, None] = {}  # delivery tags that were not settled yet, in order
+        self._joins_acks = True
 
     def prepare_message(  # as kombu calls it
         self,
@@ -435,10 +506,22 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: str = "") -> None:
         """Acknowledge a delivery of this channel."""
-        self._transport.write(wire.encode_ack(self._open_id(), delivery_tag, multiple))
+        channel_id = self._open_id()
+        if not multiple and self._outstanding.pop(delivery_tag, _UNKNOWN) is None:
+            self._transport.write_ack(self, delivery_tag)
+            return
+        if multiple:
+            for tag in [each for each in self._outstanding if each <= delivery_tag or delivery_tag == 0]:
+                del self._outstanding[tag]
+        self._transport.write(wire.encode_ack(channel_id, delivery_tag, multiple))
+
+    def nothing_outstanding_up_to(self, delivery_tag: int) -> bool:
+        """Whether all deliveries up to that one are settled, as far as is known here."""
+        return self._joins_acks and next(iter(self._outstanding), delivery_tag + 1) > delivery_tag
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "") -> None:
         """Reject a delivery of this channel."""
+        self._outstanding.pop(delivery_tag, None)
         self._transport.write(wire.encode_reject(self._open_id(), delivery_tag, requeue))
 
     def _open_id(self) -> int:
@@ -458,11 +541,21 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
                 error = f"malformed properties: {type(exc).__name__}: {exc}"
         message = wire.InboundMessage(body, properties, delivery_info, error)
         message.channel = self
-        callback = self.callbacks.get(delivery_info["consumer_tag"])
+        consumer_tag = delivery_info["consumer_tag"]
+        if consumer_tag not in self.no_ack_consumers:
+            self._outstanding[message.delivery_tag] = None
+        callback = self.callbacks.get(consumer_tag)
         if callback is not None:
             callback(message)
         else:  # cancelled, with deliveries on their way: back to the queue
             self.basic_reject(message.delivery_tag, requeue=True)
+
+    def take_other_message(self, method: bytes, message: amqp.Message) -> None:
+        """Hand on a message that was returned, or fetched."""
+        if wire.is_fetched(method):
+            self._joins_acks = False  # whether it is to be acknowledged is not known here
+        self.auto_decode = False
+        self.dispatch_method((60, method[3]), method, message)
 
     def basic_consume(self, queue: str = "", consumer_tag: str = "", **options: Any) -> str:
         """Consume; deliveries may come before the broker's answer does, so the callback stands from the start."""
@@ -470,6 +563,8 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
         if consumer_tag:
             self.callbacks[consumer_tag] = callback
             self.cancel_callbacks[consumer_tag] = options.get("on_cancel")
+            if options.get("no_ack"):
+                self.no_ack_consumers.add(consumer_tag)
         return super().basic_consume(queue, consumer_tag, **options)  # type: ignore[no-any-return]
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
@@ -582,8 +677,7 @@ class Connection(_Answers, amqp.Connection):  # type: ignore[misc]
             return
         message = amqp.Message(body)
         message.properties = wire.decode_properties(header)
-        channel.auto_decode = False
-        channel.dispatch_method((60, method[3]), method, message)
+        channel.take_other_message(method, message)
 
     def _take_ack(self, channel_id: int, delivery_tag: int, multiple: bool) -> None:
         channel = self.channels.get(channel_id) if self.channels else None

@@ -41,6 +41,9 @@ _long_size = Struct(">I")
 _settle_frame = Struct(">BHI4sQBB")
 _content_header = Struct(">BHIHHQ")
 
+#: Bytes of the frame of a basic.ack.
+ACK_FRAME_BYTES = _settle_frame.size
+
 
 class OutboundMessage:
     """A body and its properties, encoded: ready to be sent, any number of times.
@@ -393,6 +396,11 @@ class FrameReader:
 def is_delivery(method_payload: bytes) -> bool:
     """Whether the message was delivered to a consumer (rather than returned, or fetched)."""
     return method_payload[:4] == _BASIC_DELIVER
+
+
+def is_fetched(method_payload: bytes) -> bool:
+    """Whether the message was fetched by basic.get."""
+    return method_payload[:4] == _BASIC_GET_OK
 
 
 def decode_delivery(method_payload: bytes) -> dict[str, Any]:

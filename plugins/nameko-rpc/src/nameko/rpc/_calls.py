@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from amqp.exceptions import NotFound
 
 from nameko.amqp import PublishTimeout, UndeliverableMessage
-from nameko.concurrency import Event
+from nameko.concurrency import Signal
 from nameko.exceptions import RpcTimeout, UnknownService
 from nameko.rpc._wire import outcome, reply_body
 
@@ -70,7 +70,7 @@ class RpcCall(RpcReply):
     #: The request on its way; `cancel()` stops it from being sent again.
     publication: Any = None
 
-    _accepted: Any = None
+    _accepted: Signal | None = None
 
     def __init__(
         self, service_name: str, method_name: str, correlation_id: str, pending: PendingCalls, timeout_s: float
@@ -83,7 +83,7 @@ class RpcCall(RpcReply):
         self._timeout_s = timeout_s
         self._pending = pending
         self._sent = False
-        self._ended = Event()
+        self._ended = Signal()
         self._reply: Any = None
         self._error: BaseException | None = None
         pending.add(self)
@@ -91,7 +91,7 @@ class RpcCall(RpcReply):
     @property
     def ended(self) -> bool:
         """Whether it has its outcome."""
-        return bool(self._ended.ready())
+        return self._ended.is_set()
 
     def on_sent(self, error: BaseException | None) -> None:
         """The broker has the request (None), or will not get it."""
@@ -106,8 +106,8 @@ class RpcCall(RpcReply):
 
     def _tell_sent(self) -> None:
         self._sent = True
-        if self._accepted is not None and not self._accepted.ready():
-            self._accepted.send(None)
+        if self._accepted is not None and not self._accepted.is_set():
+            self._accepted.set()
 
     def expire(self) -> None:
         """Its deadline has passed."""
@@ -116,13 +116,13 @@ class RpcCall(RpcReply):
 
     def end(self, reply: Any = None, error: BaseException | None = None) -> None:
         """It has ended, with the message that is the reply, or with an error. Only the first time counts."""
-        if self._ended.ready():
+        if self._ended.is_set():
             return
         self._pending.remove(self)
         if self.publication is not None and not self._sent:
             self.publication.cancel()
         self._reply, self._error = reply, error
-        self._ended.send(None)
+        self._ended.set()
         self._tell_sent()
 
     def wait_until_sent(self) -> None:
@@ -131,7 +131,7 @@ class RpcCall(RpcReply):
         :raises UnknownService: when nobody listens for that service; likewise whatever else ended it
         """
         if not self._sent:
-            self._accepted = Event()
+            self._accepted = Signal()
             self._accepted.wait()
         if self._error is not None:
             raise self._error
