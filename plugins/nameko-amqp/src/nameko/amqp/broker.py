@@ -32,10 +32,8 @@ __all__ = ["Broker", "Message", "Publication", "Subscription"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a stopping container gives what it has published without waiting, replies above all: at most, and in
-# parts of the time for all of its shutdown.
-_FLUSH_TIMEOUT_MAX_S = 5.0
-_FLUSH_TIMEOUT_SHARE = 0.5
+# Seconds that a stopping container gives what it has published without waiting, replies above all.
+_FLUSH_TIMEOUT_S = 1.5
 # Seconds to wait for the end of a greenthread that has been told to end.
 _JOIN_TIMEOUT_S = 1.0
 # Seconds between attempts to declare.
@@ -110,9 +108,7 @@ class Broker(SharedExtension):
         SpawningProxy(self._subscriptions).stop()
         try:
             if self._publisher is not None:
-                self._publisher.flush(
-                    min(_FLUSH_TIMEOUT_MAX_S, self.container.shutdown_timeout_s * _FLUSH_TIMEOUT_SHARE)
-                )
+                self._publisher.flush(_FLUSH_TIMEOUT_S)
         finally:
             SpawningProxy(self._subscriptions).close()
         SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
