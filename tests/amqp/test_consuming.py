@@ -391,6 +391,7 @@ def test_headers_that_cannot_be_decoded_cost_nothing_but_their_message(name, tab
         def __init__(self):
             self.callbacks = {"tag": got.append}
             self.connection = None
+            self.no_ack_consumers = {"tag"}
 
     Closed().take_message(method, payload, b"x", False)
     assert got[0].error.startswith("malformed properties")
