@@ -129,6 +129,39 @@ def plugins(**options: Any) -> None:
     implementation.main(**options)
 
 
+@click.group(short_help="Make a plugin of your own.")
+def plugin() -> None:
+    """Make a plugin of your own."""
+
+
+@plugin.command("new", short_help="Write a distribution that brings a plugin.")
+@click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(["entrypoint", "dependency", "observer", "command"]),
+    multiple=True,
+    default=["observer"],
+    show_default=True,
+    help="What the plugin brings. Repeatable.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    show_default=True,
+    help="Where to make the directory NAME.",
+)
+def new_plugin(**options: Any) -> None:
+    """Write a distribution that brings a plugin into a new directory NAME, complete with tests.
+
+    NAME is the name of the distribution, as in acme-audit. Nothing is downloaded.
+    """
+    from nameko.cli import new_plugin as implementation
+
+    implementation.main(**options, built_in_commands=[str(command.name) for command in BUILT_IN])
+
+
 @click.command(
     "migrate-check", cls=ConfiguredCommand, hosts_services=True, checks=False, short_help="Check services of nameko 2."
 )
@@ -165,4 +198,14 @@ def services(**options: Any) -> None:
     implementation.main(**options)
 
 
-BUILT_IN = (run, shell, show_config, backdoor, test, plugins, services, migrate_check)
+BUILT_IN: tuple[click.Command, ...] = (
+    run,
+    shell,
+    show_config,
+    backdoor,
+    test,
+    plugins,
+    plugin,
+    services,
+    migrate_check,
+)
