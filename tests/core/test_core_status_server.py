@@ -14,7 +14,9 @@ import pytest
 from nameko import status_server
 from nameko.addresses import Address, parse_address
 from nameko.concurrency import Event, sleep, socket
+from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError
+from nameko.extensions import DependencyProvider, SharedExtension
 from nameko.status_server import StatusPage
 from nameko.wsgi import WsgiApplication
 
@@ -233,6 +235,21 @@ def test_an_address_in_use(pages, free_port):
     assert str(raised.value).startswith(
         f"PAGE_ADDRESS: cannot listen on 127.0.0.1:{free_port}: Address already in use;"
     )
+
+
+def test_a_path_that_something_else_has_on_the_web_server(pages):
+    class Taken(SharedExtension):
+        def mount(self, path: str, app: WsgiApplication) -> None:
+            raise ValueError(f"{path} is taken")
+
+    class Service:
+        name = "service"
+        taken = DependencyProvider()
+
+    container = ServiceContainer(Service, {})
+    container.shared_extensions[Taken] = Taken()
+    with pytest.raises(ConfigurationError, match="PAGE_PATH: /page is taken"):
+        pages(showing("it")).mount(container)
 
 
 @pytest.mark.parametrize("path", ["page", "/", "", "/page/", "/a b"])

@@ -72,7 +72,7 @@ def test_other_paths_stay_as_they_are(serve, plugins):
     service = serve(Service, plugins=plugins)
     assert [service.get(path).status for path in ("/healthy", "/", "/hello/health")] == [404, 404, 404]
     refused = service.get("/hello", method="POST")
-    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert (refused.status, set(refused.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
 
 
 def test_it_answers_while_all_workers_are_busy(serve, plugins):
