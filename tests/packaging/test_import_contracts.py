@@ -71,7 +71,7 @@ def test_contract_of_the_core_names_all_of_it(repository: Path) -> None:
     configuration = api.read_configuration(str(repository / "pyproject.toml"))
     contracts = {contract["id"]: contract for contract in configuration["contracts_options"]}
     directory = repository / "core/src/nameko"
-    modules = {path for path in directory.iterdir() if path.name not in ("py.typed", "testing", "__pycache__")}
-    modules |= set((directory / "testing").glob("*.py"))
+    found = [path for place in (directory, directory / "testing") for path in place.iterdir()]
+    modules = {path for path in found if path.name not in ("py.typed", "testing", "__pycache__")}
     names = {".".join(path.relative_to(directory.parent).with_suffix("").parts) for path in modules}
     assert set(contracts["core-is-small"]["source_modules"]) == names
