@@ -12,6 +12,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from harness.fixtures import log, processes, service_process  # noqa: F401
+from nameko import concurrency
 from nameko.containers import ServiceContainer
 from nameko.web.server import WebServer
 
@@ -87,6 +89,13 @@ def get() -> Callable[..., tuple[int, str]]:
             connection.close()
 
     return get_from
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with concurrency.socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def ids(span: ReadableSpan | None) -> tuple[int, int]:

@@ -9,9 +9,10 @@ import amqp
 import kombu
 import pytest
 from kombu import Exchange
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.propagators.textmap import TextMapPropagator, default_getter, default_setter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from nameko import concurrency
 from nameko.amqp import memory
@@ -195,6 +196,45 @@ def test_baggage_travels(run: Run, stock: ServiceContainer, spans: Any) -> None:
     run(Reader)
     with entrypoint_hook(run(Writer), "call") as call:
         assert call() == "42"
+
+
+class Reversed(TextMapPropagator):
+    """A format of its own: trace and span id, written backwards."""
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = default_setter) -> None:
+        span = trace.get_current_span(context).get_span_context()
+        setter.set(carrier, "x-trace", f"{span.trace_id:x}:{span.span_id:x}"[::-1])
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = default_getter) -> Any:
+        if "x-trace" not in getter.keys(carrier):
+            return context
+        (value,) = getter.get(carrier, "x-trace")
+        trace_id, span_id = (int(part, 16) for part in value[::-1].split(":"))
+        span = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(1)))
+        return trace.set_span_in_context(span, context)
+
+    @property
+    def fields(self) -> set[str]:
+        return {"x-trace"}
+
+
+@pytest.mark.parametrize("prefix", ["", "nameko."])
+def test_the_propagator_is_the_one_that_is_configured(
+    run: Run, shop: ServiceContainer, channel: Any, spans: Any, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", Reversed())
+    queue = bound_queue(channel, "papers")
+    entrypoint = next(each for each in shop.entrypoints if each.method_name == "run")
+    headers = {f"{prefix}x-trace": f"{TRACE_ID}:{SPAN_ID}"[::-1]}
+    with entrypoint_waiter(shop, "run"):
+        publish = (lambda service: service.publish("daily"),)
+        shop.spawn_worker(entrypoint, publish, {}, context_data=headers, headers=headers)
+
+    parent = spans.one("shop.run").parent
+    assert (parent.trace_id, parent.span_id) == CALLER
+    sent = received(channel, queue).headers
+    assert sent["x-trace"] == f"{CALLER[0]:x}:{spans.one('send papers').context.span_id:x}"[::-1]
+    assert "traceparent" not in sent
 
 
 # -- programs that are no services

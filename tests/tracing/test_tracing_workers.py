@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -160,6 +161,26 @@ def test_an_expected_exception_is_no_error(everything: ServiceContainer, spans: 
     assert span.attributes["error.type"].endswith(".Expected")
     (event,) = span.events
     assert event.attributes["exception.message"] == "as agreed"
+
+
+def test_an_exception_that_cannot_be_printed_is_an_error_too(
+    everything: ServiceContainer, spans: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "nameko.containers")  # pytest's handler would fail on the worker's log line
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    def fail(service: Any) -> None:
+        raise Mute
+
+    with entrypoint_hook(everything, "plain") as plain, pytest.raises(Mute):
+        plain(fail)
+
+    span = spans.one("everything.plain")
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["error.type"].endswith("Mute")
 
 
 def test_an_event(everything: ServiceContainer, spans: Any, in_worker: Any) -> None:

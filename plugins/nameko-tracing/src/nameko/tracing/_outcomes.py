@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from nameko.exceptions import RemoteError
+from nameko.exceptions import RemoteError, serialize
 from nameko.extensions import Entrypoint
 from nameko.utils import get_redacted_args
 
@@ -20,10 +20,11 @@ def record_exception(span: Span, exc: BaseException, *, is_error: bool) -> None:
 
     :param is_error: whether the span's status becomes ERROR; not for one that was to be expected
     """
-    span.record_exception(exc)
     span.set_attribute("error.type", _type_name(exc))
     if is_error:
-        span.set_status(Status(StatusCode.ERROR, f"{_type_name(exc)}: {exc}"))
+        text = serialize(exc)["value"]  # of an exception whose `__str__` raises too
+        span.set_status(Status(StatusCode.ERROR, f"{_type_name(exc)}: {text}"))
+    span.record_exception(exc)
 
 
 def _type_name(exc: BaseException) -> str:
