@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from importlib.metadata import files as distribution_files
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,20 @@ def imports_of(path: Path) -> set[str]:
 def provider_of(module: str, our_files: Mapping[str, str]) -> str:
     """The distribution that `module` (or the object in a module) comes from."""
     if module.partition(".")[0] != "nameko":
-        package = module.partition(".")[0]
-        return canonicalize_name(installed_packages().get(package, [package])[0])
+        return foreign_provider_of(module)
     for path in candidates(module.replace(".", "/")):
         if path in our_files:
             return our_files[path]
     raise AssertionError(f"no distribution has {module}")
+
+
+def foreign_provider_of(module: str) -> str:
+    package = module.partition(".")[0]
+    names = sorted(set(installed_packages().get(package, [package])))
+    if len(names) > 1:  # they share a namespace
+        paths = set(candidates(module.replace(".", "/")))
+        names = [name for name in names if paths & {str(path) for path in distribution_files(name) or ()}]
+    return canonicalize_name(names[0])
 
 
 def candidates(path: str) -> Iterator[str]:
