@@ -10,6 +10,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from nameko.concurrency import Event
 from nameko.containers import ServiceContainer
@@ -119,7 +120,10 @@ def test_the_formats_that_a_scraper_asks_for(host):
     request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text"})
     with urllib.request.urlopen(request, timeout=20) as response:
         assert response.headers["Content-Type"].startswith("application/openmetrics-text")
-        assert response.read().endswith(b"# EOF\n")
+        families = list(text_string_to_metric_families(response.read().decode()))
+    assert {"nameko_workers", "nameko_worker_wait_seconds", "nameko_amqp_reconnects"} <= {
+        each.name for each in families
+    }
 
 
 def test_several_processes_have_an_address_each(host, scrape):

@@ -210,7 +210,7 @@ def test_numbers_that_plugins_give(run_container, registered, caplog):
             "metrics": metrics_plugin,
             "a": Numbers(
                 Stat("acme_hits", "counter", "Hits.", 3, {"cache": "x"}),
-                Stat("acme_hits", "counter", "Hits.", 4, {"cache": "y"}),
+                Stat("acme_hits_total", "counter", "Hits.", 4, {"cache": "y"}),
                 Stat("acme_full", "gauge", "Full.", True),
             ),
             "b": Numbers(Stat("acme_full", "counter", "Another.", 1)),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _log = getLogger("nameko.metrics")
 
+# Of the sample of a counter; the metric itself is called without it.
+_COUNTER_SUFFIX = "_total"
 _WORKER_LABELS = ("service", "method", "entrypoint")
 
 
@@ -73,15 +75,16 @@ class ServicesCollector:
         values: dict[tuple[str, str, frozenset[tuple[str, str]]], float] = {}
         for service in services:
             for stat in service.stats():
-                metric = metrics.setdefault(stat.name, Metric(stat.name, stat.help, stat.kind))
+                name = stat.name.removesuffix(_COUNTER_SUFFIX) if stat.kind == "counter" else stat.name
+                metric = metrics.setdefault(name, Metric(name, stat.help, stat.kind))
                 if metric.type != stat.kind:
-                    self._complain(stat.name, f"is a {stat.kind} and a {metric.type}")
+                    self._complain(name, f"is a {stat.kind} and a {metric.type}")
                     continue
-                key = (stat.name, service.name, frozenset(stat.labels.items()))
+                key = (name, service.name, frozenset(stat.labels.items()))
                 values[key] = values.get(key, 0.0) + stat.value
         for (name, service_name, labels), value in values.items():
             metric = metrics[name]
-            sample = f"{name}_total" if metric.type == "counter" else name
+            sample = f"{name}{_COUNTER_SUFFIX}" if metric.type == "counter" else name
             metric.add_sample(sample, {**dict(labels), "service": service_name}, value)
         return metrics.values()
 
