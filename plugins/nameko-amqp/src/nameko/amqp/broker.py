@@ -18,6 +18,7 @@ from nameko.amqp._stats import broker_stats
 from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
 from nameko.amqp.errors import BrokerRefused
+from nameko.amqp.hub_watch import STALL_S, watches
 from nameko.amqp.messages import Message
 from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
 from nameko.amqp.serializers import Codecs
@@ -155,10 +156,11 @@ class Broker(SharedExtension):
         idle = [each for each in self._subscriptions if not each.consuming and not each.closed]
         reasons = [f"{each.name} is not consumed" for each in idle]
         for lease in (self._publish_lease, self._consume_lease):
-            if lease is not None and not lease.connection.connected:
-                reasons.append(f"no {lease.connection.role} connection to {self.settings.masked_uri}")
-        if self._publish_lease is not None and self._publish_lease.connection.blocked is not None:
-            reasons.append(f"the broker takes no messages: {self._publish_lease.connection.blocked}")
+            if lease is not None:
+                reasons += lease.connection.not_ready_reasons()
+        lag_s = watches.current().lag_s
+        if lag_s >= STALL_S:
+            reasons.append(f"greenthreads had to wait {lag_s:.1f} s for their turn")
         return reasons
 
     def stats(self) -> list[Stat]:

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
 from nameko import concurrency
 from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
+from nameko.amqp.hub_watch import HubWatch, watches
 from nameko.amqp.settings import AmqpSettings, mask_uri
 from nameko.amqp.transport import GreenTransport, make_connection
 from nameko.concurrency import Event
@@ -101,6 +102,18 @@ class ManagedConnection:
     def takes_messages(self) -> bool:
         """Whether what is sent now would be taken soon: the broker has not said otherwise, and keeps up."""
         return self.blocked is None and not self._congested()
+
+    def not_ready_reasons(self) -> list[str]:
+        """Why nothing can be sent or received over it right now, one line each; empty when it can."""
+        if not self.connected:
+            return [f"no {self.role} connection to {self.settings.masked_uri}"]
+        reasons = []
+        silent_s = monotonic() - self._transport.last_read_at if self._transport is not None else 0.0
+        if self.settings.heartbeat_s is not None and silent_s > 2 * self.settings.heartbeat_s:
+            reasons.append(f"the broker has said nothing for {silent_s:.0f} s over the {self.role} connection")
+        if self.blocked is not None:
+            reasons.append(f"the broker takes no messages: {self.blocked}")
+        return reasons
 
     def add(self, user: ConnectionUser) -> None:
         """Tell `user` about the connection from now on; at once when it is up."""
@@ -214,7 +227,7 @@ class ManagedConnection:
         return options
 
     def _serve(self, raw: Any) -> None:
-        heart = _Heart(raw, self._drop) if getattr(raw, "heartbeat", 0) else None
+        heart = _Heart(raw, self._drop, watches.current()) if getattr(raw, "heartbeat", 0) else None
         error: Exception = ConnectionError("closed")
         try:
             self._announce(raw)
@@ -323,6 +336,10 @@ def describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+# So many heartbeat intervals a process may be too busy to send heartbeats, before it counts as one that hangs.
+_STALL_BOUND_INTERVALS = 3.5
+
+
 class _Heart:
     # Sends heartbeats, and looks whether the broker is still there (AMQP 0-9-1, 4.2.7): it is not when nothing was
     # read for two intervals. Runs as a timer of the hub, so a reader that is busy does not hold it up, and a hub that
@@ -330,7 +347,7 @@ class _Heart:
 
     _TICKS_PER_INTERVAL = 4
 
-    def __init__(self, raw: Any, drop: Callable[[], None]) -> None:
+    def __init__(self, raw: Any, drop: Callable[[], None], watch: HubWatch) -> None:
         self.error: Exception | None = None
         self._raw = raw
         self._transport = raw.transport
@@ -340,9 +357,18 @@ class _Heart:
         self._due_at = monotonic() + self._tick_s
         self._awake_since = monotonic()
         self._timer = concurrency.schedule(self._tick_s, self._tick)
+        self._watch = watch
+        watch.add(self)
 
     def stop(self) -> None:
         self._timer.cancel()
+        self._watch.remove(self)
+
+    def beat_for_stalled_hub(self, stalled_s: float) -> None:
+        # From a native thread. Not for ever: a process that hangs has to lose its messages to another one.
+        due = monotonic() - self._transport.last_written_at >= self._interval_s / 2
+        if due and stalled_s <= _STALL_BOUND_INTERVALS * self._interval_s:
+            self._transport.send_heartbeat_aside()
 
     def _tick(self) -> None:
         now = monotonic()

@@ -51,6 +51,11 @@ class Message(kombu.message.Message):  # type: ignore[misc]
         return bool(self.delivery_info.get("redelivered"))
 
     @property
+    def lost(self) -> bool:
+        """Whether what it was delivered over is gone: unless it was settled before, the broker delivers it again."""
+        return self.channel is None or self.channel.connection is None
+
+    @property
     def errors(self) -> list[Any]:
         """Always empty: what is wrong with a body is raised by `decode`."""
         return []

@@ -79,6 +79,9 @@ class GreenTransport:
         self._flushing = False  # a flush is due, or a flusher is at work
         self._flusher: Any = None
         self._error: OSError | None = None
+        # Held while something is sent, and while the socket is closed: another native thread may send a heartbeat.
+        self._send_lock = concurrency.original("threading").Lock()
+        self._cut_off = b""  # the rest of a heartbeat, of which the kernel took only a part
 
     @property
     def congested(self) -> bool:
@@ -251,15 +254,20 @@ class GreenTransport:
         if not self.connected or self._flusher is not None:
             return
         data = self._take()
-        try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as exc:
-            self._fail(exc)
-            return
+        with self._send_lock:
+            if self._cut_off:
+                data, self._cut_off = self._cut_off + data, b""
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as exc:
+                self._fail(exc)
+                return
+            if sent < len(data):
+                self._flusher = concurrency.spawn(self._flush_slowly, memoryview(data)[sent:])
         self.last_written_at = monotonic()
-        if sent == len(data):
+        if self._flusher is None:
             was_congested = self.congested
             self.unsent_bytes = 0
             self._flushing = False
@@ -267,7 +275,6 @@ class GreenTransport:
                 self._tell_relieved()
         else:
             self.unsent_bytes = len(data) - sent
-            self._flusher = concurrency.spawn(self._flush_slowly, memoryview(data)[sent:])
 
     def _take(self) -> bytes:
         unsent, self._unsent = self._unsent, []
@@ -304,6 +311,22 @@ class GreenTransport:
         if self.on_relieved is not None and not self.congested:
             self.on_relieved()
 
+    def send_heartbeat_aside(self) -> None:
+        """Send a heartbeat from another native thread, for a hub that has no turn.
+
+        Nothing is sent where that could do harm: between two parts of a frame, or across TLS, whose state is the
+        hub's. Never blocks.
+        """
+        with self._send_lock:
+            if not self.connected or self._tls is not None or self._flusher is not None or self._cut_off:
+                return
+            try:
+                sent = self.sock.send(wire.HEARTBEAT_FRAME)
+            except OSError:  # the kernel's buffer is full, or the connection gone, which the hub will find out
+                return
+            self._cut_off = wire.HEARTBEAT_FRAME[sent:]
+            self.last_written_at = monotonic()
+
     def flush_now(self) -> None:
         """Hand what is written to the kernel, as far as it takes it, before this returns."""
         self._flush()
@@ -325,10 +348,11 @@ class GreenTransport:
 
     def close(self) -> None:
         """Give the socket back at once; what is not sent yet is dropped."""
-        self.connected = False
-        self._closed = True
+        with self._send_lock:  # its number must not become another socket's while a heartbeat goes to it
+            self.connected = False
+            self._closed = True
+            sock, self.sock = self.sock, None
         self._unsent = []
-        sock, self.sock = self.sock, None
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
             flusher.kill()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nameko.amqp._retry_wire import attempts_in
@@ -23,6 +23,8 @@ class DeliveryInfo:
     :param message_id: the property of that name, which publishers may set
     :param correlation_id: the property of that name; that of a request is its call's alone
     :param headers: all of them, as they came
+    :param is_lost: whether the connection that it came over is gone by now: another worker gets it as well, so what
+        is done from here on may be done twice. A handler that burns CPU should `sleep(0)` before it asks.
     """
 
     redelivered: bool
@@ -30,6 +32,7 @@ class DeliveryInfo:
     message_id: str | None
     correlation_id: str | None
     headers: Mapping[str, Any]
+    is_lost: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
 
 
 class Delivery(DependencyProvider):
@@ -46,4 +49,5 @@ class Delivery(DependencyProvider):
             message_id=message.properties.get("message_id"),
             correlation_id=message.properties.get("correlation_id"),
             headers=message.headers,
+            is_lost=lambda: message.lost,
         )
