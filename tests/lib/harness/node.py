@@ -190,6 +190,11 @@ class Node:
     def _last_output(self) -> str:
         return (self._directory / "output").read_text(errors="replace")[-2000:]
 
+    @property
+    def log_text(self) -> str:
+        """What it has logged since its first start."""
+        return "".join(path.read_text(errors="replace") for path in (self._directory / "log").glob("*.log"))
+
     # -- administration
 
     def ctl(self, *arguments: str) -> str:

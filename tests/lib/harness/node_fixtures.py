@@ -14,7 +14,19 @@ from harness.node import Node, why_no_node
 from harness.process import Process, Processes
 from harness.proxy import Proxy
 
-__all__ = ["_node", "log", "node", "node_uri", "processes", "proxy", "proxy_uri", "run_services", "vhost"]
+__all__ = [
+    "_node",
+    "figure",
+    "log",
+    "node",
+    "node_uri",
+    "processes",
+    "proxy",
+    "proxy_uri",
+    "pytest_terminal_summary",
+    "run_services",
+    "vhost",
+]
 
 #: The heartbeat of all connections, in seconds; the limits of the fault matrix are told in it.
 HEARTBEAT_S = 4
@@ -81,3 +93,32 @@ def run_services(processes: Processes, proxy_uri: str) -> Callable[..., Process]
         return processes.run_services(source, {"AMQP_URI": proxy_uri, "HEARTBEAT": HEARTBEAT_S, **config}, ready=ready)
 
     return run
+
+
+Figure = Callable[[str, float, float], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """`figure(what, measured, at_most)`: a number of the fault matrix, checked, and shown at the end of the run."""
+
+    def check(what: str, measured: float, at_most: float) -> None:
+        record_property("figure", f"{what}: {measured:.3g} (at most {at_most:g})")
+        assert measured <= at_most, f"{what}: {measured:.3g}, and not at most {at_most:g}"
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show the figures that were measured."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {value}"
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if lines:
+        terminalreporter.section("figures of the fault matrix")
+        terminalreporter.line("\n".join(lines))

@@ -5,6 +5,7 @@ import signal
 import time
 
 from harness.journal import log, logged
+from harness.readiness import Readiness
 from nameko import concurrency
 from nameko.amqp import Retry
 from nameko.events import BROADCAST, SERVICE_POOL, SINGLETON, EventDispatcher, event_handler
@@ -19,6 +20,7 @@ __all__ = [
     "ClusterRpc",
     "EventDispatcher",
     "Publisher",
+    "Readiness",
     "Retry",
     "RpcProxy",
     "concurrency",

@@ -115,6 +115,10 @@ class Processes:
         self._write(f"{name}.py", textwrap.dedent(source))
         return self._start(name, [sys.executable, f"{name}.py", *arguments])
 
+    def run_module(self, module: str, *arguments: object) -> Process:
+        """A program of this package."""
+        return self._start(f"module_{len(self._all)}", [sys.executable, "-m", module, *map(str, arguments)])
+
     def _write(self, name: str, text: str) -> None:
         (self._directory / name).write_text(text)
 
