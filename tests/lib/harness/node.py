@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import amqp
+
 from harness import procfs
 
 # Debian's commands on the PATH switch to the user `rabbitmq`; those in here run as whoever calls them.
@@ -246,9 +248,15 @@ class Node:
         return {row["name"]: QueueCounts(*(row[column] for column in columns[1:])) for row in rows}
 
     def consumers(self, vhost: str, queue: str) -> int:
-        """How many consumers a queue has right now."""
-        consumers = self.manage("GET", f"consumers/{quote(vhost, safe='')}")
-        return sum(each["queue"]["name"] == queue for each in consumers)
+        """How many consumers a queue has right now; none while there is no such queue, or no broker to ask."""
+        connection = amqp.Connection(f"127.0.0.1:{self.port}", "guest", "guest", virtual_host=vhost)
+        try:
+            connection.connect()
+            return int(connection.channel().queue_declare(queue, passive=True).consumer_count)
+        except (amqp.exceptions.AMQPError, OSError):
+            return 0
+        finally:
+            connection.collect()
 
     def connections(self, vhost: str) -> list[dict[str, Any]]:
         """The connections to a virtual host, as the management API describes them; up to a second old."""

@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 #: Seconds between attempts to connect, at most; a tenth of a second at first, then doubled, jittered.
 BACKOFF_MAX_S = 5.0
 BACKOFF_MIN_S = 0.1
+#: The same when the broker has answered, and refused.
+BACKOFF_REFUSED_S = 6.0
 #: Seconds an orderly close may take.
 CLOSE_TIMEOUT_S = 0.5
 # Seconds between log lines about one broker that is away.
@@ -317,7 +319,7 @@ def backoff_s(failures: int, refused: bool = False) -> float:
     :param refused: the broker answered and said no, which will hardly change soon, and each attempt costs it work
     """
     if refused:
-        return BACKOFF_MAX_S + random.uniform(0, 1)
+        return BACKOFF_REFUSED_S + random.uniform(0, 1)
     ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures, 10))
     return random.uniform(ceiling / 2, ceiling)
 
