@@ -19,7 +19,7 @@ from nameko.amqp import memory
 from nameko.containers import ServiceContainer
 from nameko.events import EventDispatcher, event_handler
 from nameko.exceptions import RemoteError, UnknownService
-from nameko.messaging import Publisher
+from nameko.messaging import Publisher, decode_from_headers
 from nameko.rpc import RpcProxy, rpc
 from nameko.standalone.events import event_dispatcher
 from nameko.standalone.rpc import ServiceRpcProxy
@@ -377,6 +377,18 @@ def test_nothing_stale_is_sent_on(
     assert SPAN_ID not in sent["traceparent"]
     assert sent["nameko.language"] == "en"
     assert sorted(name for name in sent if "trace" in name) == ["traceparent"]
+
+
+def test_context_data_that_services_call_baggage_is_theirs(run: Run, shop: ServiceContainer, channel: Any) -> None:
+    queue = bound_queue(channel, "papers")
+    entrypoint = next(each for each in shop.entrypoints if each.method_name == "run")
+    headers = {"traceparent": TRACEPARENT, "baggage": "customer=42", "nameko.baggage": ["suitcase"]}
+    publish = (lambda service: service.publish("daily"),)
+    shop.spawn_worker(entrypoint, publish, {}, context_data=decode_from_headers(headers), headers=headers)
+
+    sent = received(channel, queue).headers
+    assert (sent["baggage"], sent["nameko.baggage"]) == ("customer=42", ["suitcase"])
+    assert "nameko.traceparent" not in sent
 
 
 # -- without a span of one's own

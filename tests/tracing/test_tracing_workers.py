@@ -271,8 +271,19 @@ def test_the_status_of_an_http_response(
     assert ("error.type" in span.attributes) == (is_error or path in ("expected", "bad", "teapot"))
 
 
-def test_an_http_request(everything: ServiceContainer, spans: Any, get: Get, eventually: Any) -> None:
-    get(everything, "/things/blue?token=secret", **{"User-Agent": "test", "Host": "example.com"})
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("example.com", {"server.address": "example.com"}),
+        ("example.com:8080", {"server.address": "example.com", "server.port": 8080}),
+        ("[::1]:8080", {"server.address": "::1", "server.port": 8080}),
+        ("example.com:99999", {}),
+    ],
+)
+def test_an_http_request(
+    everything: ServiceContainer, spans: Any, get: Get, eventually: Any, host: str, server: dict[str, Any]
+) -> None:
+    get(everything, "/things/blue?token=secret", **{"User-Agent": "test", "Host": host})
 
     eventually(lambda: spans.all)
     attributes = dict(spans.one("GET /things/<name>").attributes)
@@ -282,9 +293,9 @@ def test_an_http_request(everything: ServiceContainer, spans: Any, get: Get, eve
         "http.response.status_code": 200,
         "url.path": "/things/blue",
         "url.scheme": "http",
-        "server.address": "example.com",
         "client.address": "127.0.0.1",
         "user_agent.original": "test",
+        **server,
     }
 
 

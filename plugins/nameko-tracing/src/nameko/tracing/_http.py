@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from nameko.exceptions import BadRequest
 from nameko.extensions import Entrypoint
@@ -23,14 +24,22 @@ def request_attributes(headers: Any, entrypoint: Entrypoint) -> dict[str, Any]:
     found = {attribute: environ.get(key) for key, attribute in _ATTRIBUTES.items()}
     if entrypoint.sensitive_arguments:
         del found["url.path"]
-    return {attribute: value for attribute, value in found.items() if isinstance(value, str) and value}
+    return {attribute: value for attribute, value in found.items() if value} | _host_and_port(environ.get("HTTP_HOST"))
+
+
+def _host_and_port(host: str | None) -> dict[str, Any]:
+    try:
+        parts = urlsplit(f"//{host or ''}")
+        found = {"server.address": parts.hostname, "server.port": parts.port}
+    except ValueError:
+        return {}
+    return {attribute: value for attribute, value in found.items() if value}
 
 
 _ATTRIBUTES = {
     "REQUEST_METHOD": "http.request.method",
     "PATH_INFO": "url.path",
     "wsgi.url_scheme": "url.scheme",
-    "HTTP_HOST": "server.address",
     "REMOTE_ADDR": "client.address",
     "HTTP_USER_AGENT": "user_agent.original",
 }

@@ -39,6 +39,9 @@ _OWN = _HeadersGetter()
 # A service without tracing, of nameko 2.14 too, takes all headers for context data, and sends that on with a prefix.
 _FORWARDED = _HeadersGetter(f"{HEADER_PREFIX}.")
 
+# A word, unlike the other names, that services may use for context data of their own: then it comes with the prefix.
+_BAGGAGE = "baggage"
+
 
 def incoming_context(worker_ctx: WorkerContext) -> Context:
     """The context that came with a call; empty when none did, or what came makes no sense.
@@ -66,8 +69,10 @@ def _names_any(headers: Headers, names: frozenset[str]) -> bool:
 
 def forget_incoming(worker_ctx: WorkerContext) -> None:
     """Remove the incoming context from the context data, so that no call sends it on beside its own."""
-    if worker_ctx.data:
-        for name in _names().own:
+    if not worker_ctx.data:
+        return
+    for name in _names().own:
+        if name != _BAGGAGE or worker_ctx.headers.get(f"{HEADER_PREFIX}.{name}") is None:
             worker_ctx.data.pop(name, None)
 
 
