@@ -134,12 +134,13 @@ def test_several_processes_have_an_address_each(host, scrape):
     assert scrape(url_of(hosted))("nameko_workers_max", service="shop") == 10
 
 
-def test_a_web_server_that_processes_share_shows_the_metrics_of_none(run_container, monkeypatch):
+def test_a_web_server_that_processes_share_shows_the_metrics_of_none(run_container, monkeypatch, caplog):
     monkeypatch.setenv("NAMEKO_WORKER_COUNT", "2")
 
     container = run_container(Hello, WEB_SERVER_ADDRESS="127.0.0.1:0")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{web_url_of(container)}/metrics", timeout=20)
+    assert "metrics are not shown on a web server that processes share: set METRICS_ADDRESS" in caplog.text
 
 
 def test_an_address_in_use_ends_the_start(host, run_container):

@@ -14,6 +14,7 @@ from nameko.metrics._workers import WorkerObserver
 from nameko.plugins import Stat
 from nameko.status_server import StatusPage
 from nameko.worker_processes import worker_count
+from nameko.wsgi import wsgi_hosts
 
 _log = getLogger("nameko.metrics")
 
@@ -55,6 +56,8 @@ class ServiceMetrics(Extension):
             page.listen(settings.address, ADDRESS_KEY)
         if settings.on_web_server and worker_count() == 1:
             page.mount(self.container)
+        elif settings.on_web_server and settings.address is None and wsgi_hosts(self.container):
+            _log.warning("metrics are not shown on a web server that processes share: set %s", ADDRESS_KEY)
 
     def stop(self) -> None:
         """Stop observing and showing."""
