@@ -119,3 +119,15 @@ def test_a_worker_without_a_message_has_none(run: Callable[..., Any]) -> None:
 
     with entrypoint_hook(run(Service), "method") as method:
         assert method() is None
+
+
+def test_a_worker_learns_that_its_message_is_lost(
+    run: Callable[..., Any], channel: Any, broker_uri: str, eventually: Eventually
+) -> None:
+    service_cls, seen = make_service()
+    container = run(service_cls)
+    send(channel)
+    eventually(lambda: seen)
+    assert not seen[0].is_lost()
+    container.stop()
+    assert seen[0].is_lost()

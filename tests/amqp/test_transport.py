@@ -278,6 +278,25 @@ def test_a_full_kernel_buffer_blocks_nobody_and_loses_nothing(make_broker, proxy
     assert not transport.congested
 
 
+def test_heartbeats_of_another_thread_do_not_get_into_frames(make_broker, rabbitmq_uri, eventually):
+    broker, outcomes, sent = make_broker(rabbitmq_uri), [], []
+    broker.declare(kombu.Queue("big", kombu.Exchange("e"), routing_key="k"))
+    raw = broker._publishing().connection.raw
+
+    def beat():
+        while len(sent) < 5000 and len(outcomes) < 60:
+            raw.transport.send_heartbeat_aside()
+            sent.append(raw.transport.last_written_at)
+
+    concurrency.original("threading").Thread(target=beat, daemon=True).start()
+    for _ in range(60):
+        broker.publish_nowait("x" * 1_000_000, exchange="e", routing_key="k", on_done=outcomes.append)
+        concurrency.sleep(0)
+    eventually(lambda: outcomes == [None] * 60, timeout_s=30)
+    assert len(set(sent)) > 10
+    assert broker._publishing().connection.raw is raw
+
+
 # -- acknowledgements
 
 

@@ -83,6 +83,8 @@ class HubWatch:
     # -- in the hub
 
     def _start(self) -> None:
+        self._last_lag_s = 0.0
+        self._stack = None
         self._schedule()
         self._end = SimpleQueue()
         threading = concurrency.original("threading")
