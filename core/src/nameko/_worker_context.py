@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nameko._context_data import ContextData
+from nameko._unique_ids import new_unique_id
 from nameko.constants import CALL_ID_STACK_CONTEXT_KEY
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Headers(Protocol):
 
 def new_call_id() -> str:
     """A unique id for a call."""
-    return str(uuid.uuid4())
+    return new_unique_id()
 
 
 class WorkerContext:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nameko.constants import HEADER_PREFIX
+from nameko.containers import new_call_id
 from nameko.exceptions import RpcTimeout
 from nameko.extensions import DependencyProvider
 from nameko.messaging import encode_to_headers
@@ -64,7 +64,7 @@ class WorkerCaller:
         timeout_s = options.timeout_s
         if not self._replies.wait_until_subscribed(timeout_s):
             raise RpcTimeout(f"`{service_name}.{method_name}` was not called: no reply queue within {timeout_s:g} s")
-        call = RpcCall(service_name, method_name, str(uuid.uuid4()), self._replies.pending, timeout_s)
+        call = RpcCall(service_name, method_name, new_call_id(), self._replies.pending, timeout_s)
         try:
             call.publication = self._broker.publish_nowait(
                 request_body(args, kwargs),
