@@ -14,6 +14,7 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any
 
 import kombu.serialization
@@ -60,10 +61,33 @@ def decode_json(body: str | bytes) -> Any:
     text = body if isinstance(body, str) else str(body, "utf-8")
     if '"__type__"' in text:
         return json.loads(text, object_hook=_decode_typed)
-    return json.loads(text)
+    try:
+        value, end = _scan_json(text, 0)
+    except StopIteration:  # white space first, or no JSON
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
 
 
-_encode_json = kombu.utils.json.JSONEncoder(allow_nan=False).encode
+# The standard library's own scanner and encoder, without what its functions do around them for each call.
+_scan_json = json.JSONDecoder().scan_once
+_json_encoder = kombu.utils.json.JSONEncoder(allow_nan=False)
+
+
+def _encode_json(payload: Any) -> str:
+    if c_make_encoder is None or isinstance(payload, str):  # an interpreter without the accelerator
+        return _json_encoder.encode(payload)  # type: ignore[no-any-return]
+    encode = c_make_encoder(
+        {},  # the containers that are being encoded, by which circles are noticed
+        _json_encoder.default,
+        encode_basestring_ascii,
+        _json_encoder.indent,
+        _json_encoder.key_separator,
+        _json_encoder.item_separator,
+        _json_encoder.sort_keys,
+        _json_encoder.skipkeys,
+        _json_encoder.allow_nan,
+    )
+    return "".join(encode(payload, 0))
 
 
 def register_serializers(config: Mapping[str, Any]) -> None:

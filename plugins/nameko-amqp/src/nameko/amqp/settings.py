@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -129,12 +129,12 @@ class AmqpSettings:
         _warn_of_guest(parts)
         return settings
 
-    @property
+    @cached_property
     def uris(self) -> tuple[str, ...]:
         """The brokers to try, one after the other."""
         return tuple(_split(self.uri))
 
-    @property
+    @cached_property
     def in_process(self) -> bool:
         """Whether the broker lives in this process."""
         return urlsplit(self.uris[0]).scheme in _MEMORY_SCHEMES

@@ -31,6 +31,9 @@ _BASIC_ACK = b"\x00\x3c\x00\x50"
 _BASIC_PUBLISH = b"\x00\x3c\x00\x28"
 _WITH_CONTENT = frozenset([_BASIC_DELIVER, _BASIC_RETURN, _BASIC_GET_OK])
 
+# Given the name of a property and its value.
+Encode = Callable[[str, Any], bytes]
+
 _frame_header = Struct(">BHI")
 _method_id = Struct(">HH")
 _ack_arguments = Struct(">QB")
@@ -66,55 +69,31 @@ def encode_properties(properties: Mapping[str, Any]) -> bytes:
 
     :raises FrameSyntaxError: when a value is of a type that AMQP does not know, or too long
     """
-    get = properties.get
-    flags, content = _encode_content_type(get("content_type"), get("content_encoding"))
-    values = [content]
-    headers = get("application_headers")
-    if headers is not None:
-        flags |= 0x2000
-        values.append(_table(headers))
-    mode_flags, mode = _encode_mode(get("delivery_mode"), get("priority"))
-    flags |= mode_flags
-    values.append(mode)
-    for name, flag, encode in _OTHER_PROPERTIES:
-        value = get(name)
+    flags, values = 0, []
+    for name, flag, encode in _known_among(tuple(properties)):
+        value = properties[name]
         if value is not None:
             flags |= flag
             values.append(encode(name, value))
     return b"%c%c%b" % (flags >> 8, flags & 0xFF, b"".join(values))
 
 
-def _remembered(fn: Callable[[Any, Any], tuple[int, bytes]]) -> Callable[[Any, Any], tuple[int, bytes]]:
-    # A service uses few values of these properties, again and again.
-    remembered = lru_cache(maxsize=256)(fn)
+@lru_cache(maxsize=256)  # so many sets of names; there are a handful
+def _known_among(names: tuple[str, ...]) -> list[tuple[str, int, Encode]]:
+    return [each for each in _PROPERTIES if each[0] in names]
 
-    def call(first: Any, second: Any) -> tuple[int, bytes]:
+
+def _remembered(encode: Encode) -> Encode:
+    # Of some properties a service uses few values, again and again.
+    remembered = lru_cache(maxsize=256)(encode)
+
+    def call(name: str, value: Any) -> bytes:
         try:
-            return remembered(first, second)
+            return remembered(name, value)
         except TypeError:  # not hashable, which no valid value is
-            return fn(first, second)
+            return encode(name, value)
 
     return call
-
-
-@_remembered
-def _encode_content_type(content_type: Any, content_encoding: Any) -> tuple[int, bytes]:
-    flags, encoded = 0, b""
-    if content_type is not None:
-        flags, encoded = 0x8000, _short_string("content_type", content_type)
-    if content_encoding is not None:
-        flags, encoded = flags | 0x4000, encoded + _short_string("content_encoding", content_encoding)
-    return flags, encoded
-
-
-@_remembered
-def _encode_mode(delivery_mode: Any, priority: Any) -> tuple[int, bytes]:
-    flags, encoded = 0, b""
-    if delivery_mode is not None:
-        flags, encoded = 0x1000, _octet("delivery_mode", delivery_mode)
-    if priority is not None:
-        flags, encoded = flags | 0x0800, encoded + _octet("priority", priority)
-    return flags, encoded
 
 
 def _short_string(name: str, value: Any) -> bytes:
@@ -139,20 +118,7 @@ def _timestamp(name: str, value: Any) -> bytes:
         raise FrameSyntaxError(f"`{name}` must be seconds since 1970, not {value!r}") from None
 
 
-_OTHER_PROPERTIES: tuple[tuple[str, int, Callable[[str, Any], bytes]], ...] = (
-    ("correlation_id", 0x0400, _short_string),
-    ("reply_to", 0x0200, _short_string),
-    ("expiration", 0x0100, _short_string),
-    ("message_id", 0x0080, _short_string),
-    ("timestamp", 0x0040, _timestamp),
-    ("type", 0x0020, _short_string),
-    ("user_id", 0x0010, _short_string),
-    ("app_id", 0x0008, _short_string),
-    ("cluster_id", 0x0004, _short_string),
-)
-
-
-def _table(headers: Any) -> bytes:
+def _table(_: str, headers: Any) -> bytes:
     try:
         fields = b"".join([_short_string("header name", name) + _field(value) for name, value in headers.items()])
     except FrameSyntaxError as exc:
@@ -173,6 +139,25 @@ def _field(value: Any) -> bytes:
         return b"A%b%b" % (_long_size.pack(len(items)), items)
     table: bytes = dumps("F", [{"": value}])
     return table[5:]  # after the size of the table and an empty name
+
+
+# In the order of their flags (1.8.1).
+_PROPERTIES: tuple[tuple[str, int, Encode], ...] = (
+    ("content_type", 0x8000, _remembered(_short_string)),
+    ("content_encoding", 0x4000, _remembered(_short_string)),
+    ("application_headers", 0x2000, _table),
+    ("delivery_mode", 0x1000, _remembered(_octet)),
+    ("priority", 0x0800, _remembered(_octet)),
+    ("correlation_id", 0x0400, _short_string),
+    ("reply_to", 0x0200, _remembered(_short_string)),
+    ("expiration", 0x0100, _remembered(_short_string)),
+    ("message_id", 0x0080, _short_string),
+    ("timestamp", 0x0040, _timestamp),
+    ("type", 0x0020, _short_string),
+    ("user_id", 0x0010, _short_string),
+    ("app_id", 0x0008, _short_string),
+    ("cluster_id", 0x0004, _short_string),
+)
 
 
 def encode_method(channel_id: int, method: tuple[int, int], arguments: bytes) -> bytes:
@@ -431,5 +416,78 @@ def decode_properties(header_payload: bytes) -> dict[str, Any]:
 
     :raises Exception: of many kinds, when they are malformed; the stream of frames is not affected
     """
-    properties, _ = decode_properties_basic(header_payload, 12)
-    return properties  # type: ignore[no-any-return]
+    try:
+        return _decode_usual_properties(header_payload)
+    except _NOT_USUAL:
+        properties, _ = decode_properties_basic(header_payload, 12)
+        return properties  # type: ignore[no-any-return]
+
+
+# What is left to py-amqp, to be decoded or to be refused.
+_NOT_USUAL = (LookupError, ValueError, StructError)
+
+
+def _decode_usual_properties(payload: bytes) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    position = 14
+    for name, decode in _names_in(payload[12] << 8 | payload[13]):
+        properties[name], position = decode(payload, position)
+    if position > len(payload):
+        raise ValueError("they end before they are complete")
+    return properties
+
+
+def _read_short_string(data: bytes, position: int) -> tuple[str, int]:
+    end = position + 1 + data[position]
+    return data[position + 1 : end].decode(), end
+
+
+def _read_octet(data: bytes, position: int) -> tuple[int, int]:
+    return data[position], position + 1
+
+
+def _read_long_string(data: bytes, position: int) -> tuple[str, int]:
+    end = position + 4 + _long_size.unpack_from(data, position)[0]
+    return data[position + 4 : end].decode(), end
+
+
+def _read_table(data: bytes, position: int) -> tuple[dict[str, Any], int]:
+    # 4.2.5.5; strings and lists of them, as in what nameko sends.
+    end = position + 4 + _long_size.unpack_from(data, position)[0]
+    position += 4
+    table: dict[str, Any] = {}
+    while position < end:
+        name, position = _read_short_string(data, position)
+        table[name], position = _USUAL_FIELDS[data[position]](data, position + 1)
+    if position > end:
+        raise ValueError("a field goes beyond its table")
+    return table, position
+
+
+def _read_strings(data: bytes, position: int) -> tuple[list[str], int]:
+    end = position + 4 + _long_size.unpack_from(data, position)[0]
+    position += 4
+    strings = []
+    while position < end:
+        if data[position] != 0x53:
+            raise ValueError("not a list of strings")
+        string, position = _read_long_string(data, position + 1)
+        strings.append(string)
+    if position > end:
+        raise ValueError("a string goes beyond its list")
+    return strings, position
+
+
+_USUAL_FIELDS: dict[int, Callable[[bytes, int], tuple[Any, int]]] = {0x53: _read_long_string, 0x41: _read_strings}
+_DECODERS: dict[str, Callable[[bytes, int], tuple[Any, int]]] = {
+    "application_headers": _read_table,
+    "delivery_mode": _read_octet,
+    "priority": _read_octet,
+}
+
+
+@lru_cache(maxsize=256)  # so many sets of properties; there are a handful
+def _names_in(flags: int) -> list[tuple[str, Callable[[bytes, int], tuple[Any, int]]]]:
+    if flags & 0x0043:  # a time, or flags that AMQP 0-9-1 does not define
+        raise ValueError("not usual")
+    return [(name, _DECODERS.get(name, _read_short_string)) for name, flag, _ in _PROPERTIES if flags & flag]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nameko.amqp._retry_wire import EXCHANGE, without_marks
@@ -82,19 +82,20 @@ def decode_from_headers(headers: Mapping[Any, Any] | None, prefix: str = HEADER_
     return data
 
 
-def _in_order(headers: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _in_order(headers: Mapping[Any, Any], prefix: str) -> list[tuple[str, Any, str]]:
     # The prefixed ones first: what nameko itself has sent.
-    start = len(prefix) + 1
-    own, foreign = [], []
+    prefix = f"{prefix}."
+    start = len(prefix)
+    own: list[tuple[str, Any, str]] = []
+    foreign: list[tuple[str, Any, str]] = []
     for name, value in headers.items():
         if not isinstance(name, str):  # bytes that are no text: no key that anybody could ask for
             continue
-        if name.startswith(f"{prefix}."):
+        if name.startswith(prefix):
             own.append((name[start:], value, name))
         else:
             foreign.append((name, value, name))
-    yield from own
-    yield from foreign
+    return own + foreign if foreign else own
 
 
 def _is_anything(value: Any) -> bool:
@@ -106,7 +107,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_list_of_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_text_or_number(value: Any) -> bool:
