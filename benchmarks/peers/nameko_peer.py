@@ -85,6 +85,7 @@ SERVICES = {"rpc": [Echo], "nested": [Echo, Relay], "events": [Listener]}
 def make_container(service_cls, uri):
     settings = {"AMQP_URI": uri, "max_workers": int(os.environ.get("BENCHMARK_WORKERS", "10"))}
     settings["PREFETCH_COUNT"] = settings["max_workers"]
+    settings["plugins"] = {"only": ["amqp", "rpc", "events", "http", "timer"]}  # what `pip install nameko` brings
     if CONFIG_IS_GLOBAL:
         from nameko import config
 
