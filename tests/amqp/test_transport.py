@@ -12,6 +12,7 @@ import amqp
 import kombu
 import pytest
 from amqp.exceptions import FrameError, FrameSyntaxError, NotFound, PreconditionFailed, UnexpectedFrame
+from amqp.serialization import decode_properties_basic
 
 from nameko import concurrency
 from nameko.amqp import BrokerRefused, wire
@@ -170,6 +171,51 @@ def test_content_goes_out_as_it_comes_in(size):
 def test_properties_that_amqp_does_not_know(properties):
     with pytest.raises(FrameSyntaxError):
         wire.encode_properties(properties)
+
+
+def header_of(table, flags=0x2000, rest=b""):
+    return struct.pack(">HHQH", 60, 0, 1, flags) + struct.pack(">I", len(table)) + table + rest
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"nameko.call_id_stack": ["a.b.1", "ü"], "nameko.language": "en"},
+        {"mixed": ["a", 1, None], "empty": []},
+        {"table": {"in": {"table": "x"}}, "number": 2**40, "yes": True, "nothing": None, "real": 0.5},
+    ],
+)
+@pytest.mark.parametrize("others", [{}, {"reply_to": "r", "expiration": "1000"}, {"timestamp": 5, "app_id": "a"}])
+def test_properties_come_back_as_they_were_sent(headers, others):
+    properties = {"content_type": "a/b", "delivery_mode": 2, "priority": 0, **others, "application_headers": headers}
+    header = struct.pack(">HHQ", 60, 0, 1) + wire.encode_properties(properties)
+    assert wire.decode_properties(header) == properties
+    assert wire.decode_properties(header) == decode_properties_basic(header, 12)[0]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 5, 6, 13])
+def test_properties_that_end_too_early_are_read_as_py_amqp_reads_them(missing):
+    whole = wire.encode_properties(dict.fromkeys(["content_type", "correlation_id", "reply_to"], "xxxxx"))
+    cut = (struct.pack(">HHQ", 60, 0, 1) + whole)[:-missing]
+    try:
+        expected = decode_properties_basic(cut, 12)[0]
+    except struct.error:
+        with pytest.raises(struct.error):
+            wire.decode_properties(cut)
+    else:
+        assert wire.decode_properties(cut) == expected
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"k"])
+@pytest.mark.parametrize("value", [b"S\x00\x00\x00\x09short", b"A\x00\x00\x00\x09S\x00\x00\x00\x01x"])
+def test_a_field_that_goes_beyond_its_table_reads_nothing_of_what_follows(name, value):
+    table = bytes([len(name)]) + name + value
+    try:
+        properties = wire.decode_properties(header_of(table, flags=0x2400, rest=b"\x05other"))
+    except Exception:  # refused, whatever as: the message is marked
+        return
+    assert properties == decode_properties_basic(header_of(table, flags=0x2400, rest=b"\x05other"), 12)[0]
 
 
 # -- as kombu's transport

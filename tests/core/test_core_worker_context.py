@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -96,3 +98,22 @@ def test_call_ids_differ(make_context):
 def test_public_paths():
     assert WorkerContext.__module__ == "nameko.containers"
     assert new_call_id.__module__ == "nameko.containers"
+
+
+def test_ids_are_random_uuids_and_differ_also_between_processes_that_were_forked():
+    program = """
+import os, uuid
+from nameko.containers import new_call_id
+
+ids = [new_call_id() for _ in range(1000)]
+assert all(str(uuid.UUID(each)) == each and uuid.UUID(each).version == 4 for each in ids)
+assert all(uuid.UUID(each).variant == uuid.RFC_4122 for each in ids)
+child = os.fork()
+print("\\n".join(new_call_id() for _ in range(300)), flush=True)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print("\\n".join(ids))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    ids = done.stdout.split()
+    assert len(ids) == len(set(ids)) == 1600

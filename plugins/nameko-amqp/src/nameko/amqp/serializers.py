@@ -69,7 +69,7 @@ def decode_json(body: str | bytes) -> Any:
 
 
 # The standard library's own scanner and encoder, without what its functions do around them for each call.
-_scan_json = json.JSONDecoder().scan_once
+_scan_json = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _json_encoder = kombu.utils.json.JSONEncoder(allow_nan=False)
 
 
