@@ -34,12 +34,12 @@ class Load:
         self.samples: list[tuple[int, int]] = []  # calls so far, bytes of memory
         self._made = 0
 
-    def calls(self, service: str, method: str, times: int, timeout_s: float = 20) -> None:
+    def calls(self, service: str, method: str, times: int, timeout_s: float = 20, chunk: int = CHUNK) -> None:
         """`times` calls of the service, made by itself."""
-        chunks = [min(CHUNK, times - start) for start in range(0, times, CHUNK)]
+        chunks = [min(chunk, times - start) for start in range(0, times, chunk)]
         for group in (chunks[start : start + CALLERS] for start in range(0, len(chunks), CALLERS)):
             replies = self._raw.call_at_once(
-                "subject.call_repeatedly", [(service, method, chunk, timeout_s) for chunk in group]
+                "subject.call_repeatedly", [(service, method, size, timeout_s) for size in group]
             )
             for reply in replies:
                 self.outcomes.update(reply["result"]["outcomes"])
@@ -102,7 +102,7 @@ def test_calls_and_events_leave_nothing(site: Any, raw: Any, eventually: Eventua
     load.events(EVENTS)
     load.calls("subject", "fail_plainly", ERRORS)
     load.calls("nobody", "echo", UNKNOWN)
-    load.calls("slow", "method", TIMEOUTS, timeout_s=0.1)
+    load.calls("slow", "method", TIMEOUTS, timeout_s=0.1, chunk=50)
 
     expected = {"result": CALLS, "ValueError": ERRORS, "UnknownService": UNKNOWN, "RpcTimeout": TIMEOUTS}
     assert load.outcomes == expected
