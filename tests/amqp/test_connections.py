@@ -257,6 +257,20 @@ def test_a_silent_broker_is_noticed_by_its_heartbeats(make_broker, proxy, eventu
     eventually(lambda: all(connection.connected for connection in connections), timeout_s=10)
 
 
+def test_a_frame_that_does_not_end_is_noticed_although_there_are_heartbeats(
+    make_broker, proxy, eventually, monkeypatch, caplog
+):
+    monkeypatch.setattr("nameko.amqp.connections._FRAME_TIMEOUT_S", 2.5)
+    broker = make_broker(proxy.uri, HEARTBEAT=1)
+    connections = connections_of(broker)
+    for client, *_ in proxy.links:
+        client.sendall(b"\x03\x00\x01\x00\x01\x00\x00")  # the head of a frame, which swallows what comes after it
+    started_at = time.monotonic()
+    eventually(lambda: all(connection.reconnects == 1 for connection in connections), timeout_s=20)
+    assert time.monotonic() - started_at > 2
+    assert caplog.text.count("a frame from the broker is incomplete for") == 2
+
+
 def test_heartbeats_keep_an_idle_connection(make_broker, proxy):
     broker = make_broker(proxy.uri, HEARTBEAT=1)
     concurrency.sleep(3.5)  # RabbitMQ drops a client that is silent for two intervals

@@ -137,13 +137,13 @@ class Raw:
                 pass
         return self._replies.pop(0)
 
-    def call(self, routing_key: str, *args: Any) -> Any:
+    def call(self, routing_key: str, *args: Any, patience_s: float = PATIENCE_S) -> Any:
         """The decoded body of the reply to a request. What else comes in before it is dropped."""
         correlation_id = str(uuid.uuid4())
         body = json.dumps({"args": args, "kwargs": {}})
         self.send(body, routing_key, reply_to=self.reply_to, correlation_id=correlation_id)
         while True:
-            reply = self.receive()
+            reply = self.receive(patience_s)
             if reply.properties.get("correlation_id") == correlation_id:
                 return json.loads(reply.body)
 
@@ -153,6 +153,10 @@ class Raw:
             body = json.dumps({"args": list(args), "kwargs": {}})
             self.send(body, routing_key, reply_to=self.reply_to, correlation_id=str(uuid.uuid4()))
         return [json.loads(self.receive().body) for _ in calls]
+
+    def forget_replies(self) -> None:
+        """Drop what has come in, as far as it has been read."""
+        self._replies.clear()
 
     def replies_waiting(self) -> int:
         """How many replies have come in that nobody has asked for."""

@@ -16,7 +16,7 @@ from greenlet import greenlet
 from kombu import Exchange, Queue
 
 from nameko import concurrency
-from nameko.amqp import Broker
+from nameko.amqp import Broker, Retry
 from nameko.events import event_handler
 from nameko.extensions import DependencyProvider
 from nameko.messaging import Delivery, consume
@@ -191,6 +191,43 @@ class Subject:
     @consume(ORDERS)
     def take(self, payload: Any) -> None:
         write_down("order", payload)
+
+
+class Target:
+    """Takes whatever comes, by every kind of entrypoint, with and without retries."""
+
+    name = "target"
+
+    delivery = Delivery()
+    cluster = ClusterRpc(timeout=2)
+
+    @rpc
+    def echo(self, *args: Any, **kwargs: Any) -> Any:
+        return [args, kwargs]
+
+    @rpc
+    def add(self, one: Any, two: Any = 2) -> Any:
+        return one + two
+
+    @rpc(retry=Retry(attempts=2, backoff=0.05))
+    def fail(self, *args: Any, **kwargs: Any) -> Any:
+        raise LookupError(*args)
+
+    @rpc
+    def call(self, service: str, method: str) -> dict[str, Any]:
+        return outcome(getattr(getattr(self.cluster, service), method))
+
+    @event_handler("outside", "odd")
+    def take_event(self, payload: Any) -> Any:
+        return payload["a"]
+
+    @event_handler("outside", "odd_again", retry=Retry(attempts=2, backoff=0.05))
+    def take_again(self, payload: Any) -> Any:
+        return payload["a"]
+
+    @consume(Queue("oddities", exchange=Exchange("oddities", durable=True), routing_key="odd", durable=True))
+    def take(self, payload: Any) -> Any:
+        return payload["a"]
 
 
 class Deliveries:

@@ -43,6 +43,9 @@ BACKOFF_REFUSED_S = 6.0
 CLOSE_TIMEOUT_S = 0.5
 # Seconds between log lines about one broker that is away.
 _LOG_INTERVAL_S = 30.0
+# A frame (128 KiB at most) whose end has not come for so long never will: the stream is out of step, and what follows,
+# heartbeats included, is taken for a part of it.
+_FRAME_TIMEOUT_S = 60.0
 
 # What the broker will answer to the next attempt as well: not worth waiting for at start.
 _REFUSALS = (AccessRefused, NotAllowed, FrameError, UnexpectedFrame, ssl.SSLError, ConfigurationError)
@@ -376,9 +379,8 @@ class _Heart:
         now = monotonic()
         if now - self._due_at > self._tick_s:  # the whole process stood still: what was sent meanwhile is yet unread
             self._awake_since = now
-        silent_s = now - max(self._transport.last_read_at, self._awake_since)
-        if silent_s > 2 * self._interval_s:
-            self.error = ConnectionError(f"no sign of life from the broker for {silent_s:.0f} s")
+        self.error = self._defect(now)
+        if self.error is not None:
             self._drop()
             return
         if now - self._transport.last_written_at >= self._interval_s / 2:
@@ -388,6 +390,17 @@ class _Heart:
                 _log.debug("heartbeat: %s", describe(exc))
         self._due_at = now + self._tick_s
         self._timer = concurrency.schedule(self._tick_s, self._tick)
+
+    def _defect(self, now: float) -> Exception | None:
+        silent_s = now - max(self._transport.last_read_at, self._awake_since)
+        if silent_s > 2 * self._interval_s:
+            return ConnectionError(f"no sign of life from the broker for {silent_s:.0f} s")
+        begun_at = self._raw.frame_incomplete_since
+        if begun_at is not None:
+            incomplete_s = now - max(begun_at, self._awake_since)
+            if incomplete_s > max(_FRAME_TIMEOUT_S, 2 * self._interval_s):
+                return ConnectionError(f"a frame from the broker is incomplete for {incomplete_s:.0f} s")
+        return None
 
 
 class _LossLog:

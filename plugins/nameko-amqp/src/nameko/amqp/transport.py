@@ -655,6 +655,11 @@ class Connection(_Answers, amqp.Connection):  # type: ignore[misc]
 
     # -- reading
 
+    @property
+    def frame_incomplete_since(self) -> float | None:
+        """When the beginning of a frame was read whose end has not come yet, by `time.monotonic()`; None for none."""
+        return self._frames.incomplete_since
+
     def drain_events(self, timeout: float | None = None) -> None:
         """Make some progress: read and dispatch, or wait until the greenthread that reads has done so.
 

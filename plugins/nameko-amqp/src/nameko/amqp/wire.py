@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
+from time import monotonic
 from typing import Any
 
 from amqp.exceptions import FrameError, FrameSyntaxError, UnexpectedFrame
@@ -281,6 +282,7 @@ class FrameReader:
         self._buffer = b""
         self._pieces: list[bytes] = []
         self._wanted = 0  # bytes that must be there before it is worth looking again
+        self._incomplete_since = 0.0
         self._partial: dict[int, _Partial] = {}
 
     def feed(self, data: bytes) -> None:
@@ -302,11 +304,17 @@ class FrameReader:
         if rest:
             self._pieces = [data[position:]]
             self._wanted = self._frame_length(data, position, rest) - rest
+            self._incomplete_since = monotonic()
 
     @property
     def wanted(self) -> int:
         """How many more bytes complete the next frame, as far as is known; 0 when there is none begun."""
         return self._wanted
+
+    @property
+    def incomplete_since(self) -> float | None:
+        """When the beginning of a frame was read whose end has not come yet, by `time.monotonic()`; None for none."""
+        return self._incomplete_since if self._wanted else None
 
     def _frame_length(self, data: bytes, position: int, available: int) -> int:
         if available < 7:
