@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import kombu
 import pytest
 
+from harness.frameworks import environment_with
 from nameko import concurrency
 from nameko.standalone.rpc import ClusterRpcProxy
 
@@ -25,12 +25,9 @@ RABBITMQ = "{host}:{port}".format(
     host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
     port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
 )
-BUILD_TIMEOUT_S = 120
 START_TIMEOUT_S = 60
 TASK_TIMEOUT_S = 45
 CALL_TIMEOUT_S = 20
-# What the old versions were written for; later ones of these they do not start with.
-OLD_REQUIREMENTS = ("importlib-metadata<5", "setuptools<70", "werkzeug<3")
 
 
 @dataclass(frozen=True)
@@ -47,44 +44,11 @@ class Framework:
     config: str = "argument"
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise RuntimeError(f"{Path(command[0]).name} {command[1]}: {lines[-1]}")
-
-
-def _build(directory: Path, requirements: list[str]) -> None:
-    uv = shutil.which("uv")
-    if uv:
-        _run(uv, "venv", "--python", sys.executable, directory)
-        _run(uv, "pip", "install", "--python", directory / "bin" / "python", *requirements)
-    else:
-        _run(sys.executable, "-m", "venv", directory)
-        _run(directory / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements)
-
-
-def environment_with(version: str, cache: Path) -> Path:
-    """The commands of an environment with nameko `version`, which is built once and kept in `cache`."""
-    directory = cache / f"py{sys.version_info[0]}.{sys.version_info[1]}-nameko-{version}"
-    complete = directory / "complete"
-    if not complete.exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        _build(directory, [f"nameko=={version}", *OLD_REQUIREMENTS])
-        complete.touch()
-    return directory / "bin"
-
-
 @pytest.fixture(scope="session", params=["2.14.1", "3.0.0rc11"])
 def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Framework:
     """An earlier version, beside ours."""
     version: str = request.param
-    cache = getattr(request.config, "cache", None)  # pytest's own, unless it is switched off
-    try:
-        directory = cache.mkdir("interop") if cache else tmp_path_factory.mktemp("interop")
-        commands = environment_with(version, directory)
-    except (RuntimeError, OSError, subprocess.SubprocessError) as exc:
-        pytest.skip(f"no environment with nameko {version}: {exc}")
+    commands = environment_with(version, request.config, tmp_path_factory)
     return Framework(version, commands, "global" if version.startswith("3") else "argument")
 
 
