@@ -45,9 +45,7 @@ SERVICES = Path(__file__).parent / "services"
 LIBRARY = Path(__file__).parents[1] / "lib"
 
 #: What may become of a call while broker, network and callee come and go.
-OUTCOMES = {"right", "RpcTimeout", "ReplyLost"}
-#: A proxy outside of a service tells the calls that wait when its connection is lost.
-CONNECTION_LOST = {"ConnectionError", "ConnectionResetError", "BrokenPipeError", "RecoverableConnectionError"}
+OUTCOMES = {"right", "RpcTimeout", "ReplyLost", "ConnectionLost"}
 
 
 @pytest.fixture
@@ -245,6 +243,6 @@ def check_calls(log: Log) -> None:
     outcomes = [line for line in log("outcome") if line[1] in made]
     print(f"calls of ours: {dict(Counter(line[2] for line in outcomes))}")
     assert Counter(line[1] for line in outcomes) == dict.fromkeys(made, 1)
-    assert {line[2] for line in outcomes} <= OUTCOMES | CONNECTION_LOST
+    assert {line[2] for line in outcomes} <= OUTCOMES
     assert max(float(line[3]) for line in outcomes) <= TIMEOUT_S + LATE_S
     assert any(line[2] == "right" for line in outcomes)
