@@ -92,10 +92,12 @@ def test_a_page_is_served_at_its_path_and_below(pages, free_port):
     assert headers["content-length"] == str(len("it: GET /page   yes"))
 
 
-def test_pages_with_one_address_share_it(pages, free_port):
+def test_pages_with_one_address_share_it(pages, free_port, caplog):
+    caplog.set_level("INFO")
     metrics, again, health = pages(showing("m"), "/m"), pages(showing("again"), "/m"), pages(showing("h"), "/h")
     for page in (metrics, again, health):
         page.listen(f"127.0.0.1:{free_port}", "PAGE_ADDRESS")
+    assert caplog.text.count("PAGE_ADDRESS: listening on 127.0.0.1:") == 2  # once for each path
     assert get(free_port, "/m")[1].startswith("again:")
     assert get(free_port, "/h")[1].startswith("h:")
     again.close()

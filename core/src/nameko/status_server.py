@@ -77,10 +77,11 @@ class StatusPage:
         """
         server = _servers.lease(parse_address(address, key).of_worker(worker_index()), key)
         self._places.callback(_servers.give_back, server)
+        if all(path != self._path for path, _ in server.pages):  # one line, however many services
+            _log.info("%s: listening on %s%s", key, server.address, self._path)
         page = (self._path, self._app)
         server.pages.append(page)
         self._places.callback(server.pages.remove, page)
-        _log.info("%s: listening on %s%s", key, server.address, self._path)
 
     def close(self) -> None:
         """Serve it on no address of its own any more. Harmless when called again."""
