@@ -95,12 +95,13 @@ class WorkerSpans:
 
     def _record(self, span: Span, worker_ctx: WorkerContext, result: Any, exc: BaseException | None) -> None:
         entrypoint = worker_ctx.entrypoint
-        is_error = exc is not None and not isinstance(exc, entrypoint.expected_exceptions)
-        if self._description_of(entrypoint).is_http:
-            status = response_status(entrypoint, result, exc)
-            if status is not None:
-                span.set_attribute("http.response.status_code", status)
-                is_error = status >= 500
+        is_http = self._description_of(entrypoint).is_http
+        status = response_status(entrypoint, result, exc) if is_http else None
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
+            is_error = status >= 500
+        else:
+            is_error = exc is not None and not isinstance(exc, entrypoint.expected_exceptions)
         if exc is not None:
             record_exception(span, exc, is_error=is_error)
         elif is_error:
