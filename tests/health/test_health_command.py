@@ -139,12 +139,22 @@ def test_no_process_answers(nameko_health, runtime):
     assert nameko_health(str(port)).returncode == 75
 
 
-def test_a_process_whose_greenthreads_do_not_get_their_turn(nameko_health, runtime):
-    path = runtime / "silent.sock"
-    with plain_socket.socket(plain_socket.AF_UNIX) as silent:
-        silent.bind(str(path))
-        silent.listen()
-        done = nameko_health("--live", "--timeout", "0.2", str(path))
+def test_a_process_whose_greenthreads_do_not_get_their_turn(host, nameko_health, tmp_path):
+    path = tmp_path / "health.sock"
+    blocking = """
+        from nameko import concurrency
+        from nameko.timer import timer
+
+        class Blocking:
+            name = "blocking"
+
+            @timer(interval=0.5)
+            def tick(self):
+                print("blocking", flush=True)
+                concurrency.original("time").sleep(3600)
+    """
+    host(blocking, HEALTH_SOCKET=str(path)).expect("^blocking|\nblocking\n")
+    done = nameko_health("--live", "--timeout", "0.5", str(path))
     assert (done.returncode, done.stderr) == (75, f"Error: no process answers at unix:{path}: timed out\n")
 
 
