@@ -187,7 +187,7 @@ def test_an_observer_that_fails_changes_nothing_for_the_worker(run_container, ca
     call(shop, "sell", handle_result=lambda ctx, *outcome: (outcomes.append(outcome), outcome)[1])
     shop._worker_pool.waitall()
     assert outcomes == [(None, None)]
-    assert "plugin metrics: observer" in caplog.text
+    assert "plugin metrics (nameko-metrics): observer" in caplog.text
 
 
 # -- numbers of plugins

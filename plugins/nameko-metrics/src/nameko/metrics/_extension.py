@@ -42,7 +42,7 @@ class ServiceMetrics(Extension):
         collector.add(self)
         self._attached.enter_context(
             container.observers.attached(
-                "metrics",
+                "metrics (nameko-metrics)",
                 worker_started=self.workers.worker_started,
                 worker_finished=self.workers.worker_finished,
             )
