@@ -84,7 +84,7 @@ def ask() -> None:
 
 def call() -> None:
     with run_service(Service, plugins=PLUGINS) as container:
-        with OutgoingCall(container.observers, "message", "exchange", "key", None):
+        with OutgoingCall(container.observers, "message", "exchange", "key", None, container.config):
             pass
         assert container.started
 
@@ -240,3 +240,9 @@ def test_it_is_documented_as_it_is(hook: str) -> None:
 
 def test_the_reference_has_no_other_hooks() -> None:
     assert set(documented()) == set(HOOKS)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_one_of_ours_or_an_example_uses_it(hook: str) -> None:
+    users = re.search(r"^Used by: (.+)\.$", documented()[hook], re.MULTILINE)
+    assert users is not None, "no distribution of ours and no example uses the hook"

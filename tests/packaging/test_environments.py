@@ -252,6 +252,14 @@ def test_plugins_lists_what_is_installed(
     assert {each for each in plugins if each in listed} == plugins & environment.distributions
 
 
+def test_pytest_has_nothing_to_complain_of(make_environment: Callable[..., Any], tmp_path: Path) -> None:
+    environment = make_environment("nameko", "pytest")
+    (tmp_path / "test_nothing.py").write_text("def test_nothing(container_factory, memory_config):\n    pass\n")
+    completed = environment.run("pytest", "-q", "-W", "error", "test_nothing.py", cwd=tmp_path, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "1 passed" in completed.stdout
+
+
 def test_type_checkers_see_the_types(make_environment: Callable[..., Any], tmp_path: Path) -> None:
     environment = make_environment("nameko", "mypy")
     (tmp_path / "typed.py").write_text(

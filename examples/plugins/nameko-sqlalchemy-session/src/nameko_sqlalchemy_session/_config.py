@@ -1,0 +1,3 @@
+"""The configuration key."""
+
+URL_KEY = "DATABASE_URL"
