@@ -33,6 +33,7 @@ def listed(here: Any, *arguments: str) -> dict[str, dict[str, Any]]:
 
 def test_a_table(project: Any, here: Any) -> None:
     project.install("acme-audit", {"audit": "acme_audit"})
+    project.write("acme_audit.py", "")
     done = here("plugins", "-p", "no:rpc")
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -40,6 +41,7 @@ def test_a_table(project: Any, here: Any) -> None:
     assert ["amqp", "nameko-amqp", "3.0.0", "enabled"] in lines
     assert ["audit", "acme-audit", "1.2", "enabled"] in lines
     assert ["rpc", "nameko-rpc", "3.0.0", "blocked"] in lines
+    assert done.stdout.splitlines()[-1].startswith("enabled: not imported so far; --verbose and --check import them")
 
 
 def test_no_plugins(project: Any, here: Any) -> None:
@@ -55,7 +57,7 @@ def test_details(project: Any, here: Any) -> None:
         HEADER
         + """
 from nameko.extensions import DependencyProvider
-from nameko.plugins import ExtensionInfo
+from nameko.plugins import ConfigKey, ExtensionInfo
 
 class Audit(DependencyProvider):
     pass
@@ -63,6 +65,10 @@ class Audit(DependencyProvider):
 @hookimpl
 def nameko_extensions():
     return [ExtensionInfo(Audit, "injects an audit log")]
+
+@hookimpl
+def nameko_config_keys():
+    return [ConfigKey("AUDIT_FILE", "str", None, "Where to.")]
 
 @hookimpl
 def nameko_commands(cli):
@@ -79,12 +85,15 @@ def nameko_commands(cli):
         "status": "loaded",
         "target": "acme_audit",
         "problem": "",
-        "hooks": ["nameko_commands", "nameko_extensions"],
+        "hooks": ["nameko_commands", "nameko_config_keys", "nameko_extensions"],
         "extensions": ["acme_audit.Audit: injects an audit log"],
+        "config_keys": ["AUDIT_FILE"],
         "commands": ["audit"],
     }
     text = here("plugins", "--verbose").stdout
     assert "acme_audit.Audit: injects an audit log" in text
+    assert "    configuration keys:\n        AUDIT_FILE\n" in text
+    assert "not imported so far" not in text
 
 
 def test_the_status_of_every_failure(project: Any, here: Any) -> None:
@@ -101,7 +110,8 @@ def test_the_status_of_every_failure(project: Any, here: Any) -> None:
     quick = {name: row["status"] for name, row in listed(here).items()}
     assert quick["conflict"] == "version conflict"
     assert quick["twin"] == "duplicate"
-    assert quick["missing"] == quick["unknown"] == quick["invalid"] == "enabled"
+    assert quick["missing"] == "not importable"
+    assert quick["unknown"] == quick["invalid"] == "enabled"  # as far as can be told without an import
 
     rows = listed(here, "--verbose", "-p", "no:timer")
     statuses = {name: row["status"] for name, row in rows.items() if name not in ("health", "metrics", "tracing")}
@@ -118,6 +128,37 @@ def test_the_status_of_every_failure(project: Any, here: Any) -> None:
         "twin": "duplicate",
     }
     assert "did you mean 'nameko_ready'?" in rows["unknown"]["problem"]
+
+
+@pytest.mark.parametrize(
+    "target", ["acme", "acme.sub", "acme.sub.module:attribute", "acme_single", "nameko.amqp._plugin"]
+)
+def test_a_module_that_is_there(project: Any, here: Any, target: str) -> None:
+    project.install("acme-there", {"there": target})
+    for path in ("acme/__init__.py", "acme/sub/__init__.py", "acme/sub/module.py", "acme_single.py"):
+        project.write(path, "raise ZeroDivisionError('it was imported')")
+    assert listed(here)["there"]["status"] == "enabled"
+
+
+@pytest.mark.parametrize(
+    "target", ["acme_no", "acme.no", "acme.sub.no:attribute", "acme.sub.module.no", "nameko.no._plugin"]
+)
+def test_a_module_that_is_missing_is_told_without_importing_any(project: Any, here: Any, target: str) -> None:
+    project.install("acme-missing", {"missing": target})
+    for path in ("acme/__init__.py", "acme/sub/__init__.py", "acme/sub/module.py"):
+        project.write(path, "raise ZeroDivisionError('it was imported')")
+    row = listed(here)["missing"]
+    assert row["status"] == "not importable"
+    assert row["problem"] == f"there is no module {target.partition(':')[0]!r}"
+
+
+def test_checking(broken: Any, here: Any) -> None:
+    done = here("plugins", "--check")
+    assert done.returncode == 1
+    assert "cannot be imported: ZeroDivisionError: no luck" in done.stdout
+    assert here("plugins", "--check", "-p", "no:bad").returncode == 0
+    assert here("plugins", "--check", "--json").returncode == 1
+    assert here("plugins").returncode == 0
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ from nameko.plugins import Selection
 
 if TYPE_CHECKING:
     from nameko.plugins import PluginManager
-
-_log = logging.getLogger(__name__)
 
 
 def read_config(path: str | None, defines: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,6 +50,8 @@ def configure_logging(config: dict[str, Any]) -> None:
 
     :raises ConfigurationError: when `LOGGING` is not what `dictConfig` takes
     """
+    import logging  # not for `nameko plugins`, which would wait for it
+
     settings = config.get("LOGGING")
     if settings is None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -71,9 +70,11 @@ def check(config: Mapping[str, Any], plugins: PluginManager) -> None:
 
     :raises ConfigurationError: when a value has the wrong type
     """
+    import logging
+
     from nameko.config_keys import check_types, declared_keys, suggestions
 
     keys = declared_keys(plugins.config_keys())
     for key, meant in suggestions(config, keys).items():
-        _log.warning("configuration key %r is not known; did you mean %r?", key, meant)
+        logging.getLogger(__name__).warning("configuration key %r is not known; did you mean %r?", key, meant)
     check_types(config, keys)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Sequence
 
 #: `<pid of the supervisor>:<file descriptor>`; both must fit, since programs that a service starts inherit it.
@@ -34,6 +33,8 @@ class SupervisorLink:
     """The process's end of the line. Without a supervisor it does nothing. A context manager."""
 
     def __init__(self) -> None:
+        import socket  # not for commands that have nothing to do with processes
+
         fd = supervisor_fd()
         self._socket = None if fd is None else socket.socket(fileno=fd)
 

@@ -121,12 +121,16 @@ def test(**options: Any) -> int:
 
 @click.command(cls=ConfiguredCommand, checks=False, short_help="List the installed plugins.")
 @click.option("--verbose", is_flag=True, help="Import each plugin and list its hooks, extensions, keys and commands.")
+@click.option("--check", is_flag=True, help="Import each plugin; status 1 when one cannot be used.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-def plugins(**options: Any) -> None:
-    """List the installed plugins: name, distribution, version, status."""
+def plugins(**options: Any) -> int:
+    """List the installed plugins: name, distribution, version, status.
+
+    Without --verbose or --check no plugin is imported: `enabled` then means that it is installed and not blocked.
+    """
     from nameko.cli import plugins as implementation
 
-    implementation.main(**options)
+    return implementation.main(**options)
 
 
 @click.group(short_help="Make a plugin of your own.")

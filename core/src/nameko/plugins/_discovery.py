@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from nameko.plugins._installed import Distribution, entry_points, installed_distributions
 from nameko.plugins._metadata import Metadata
 from nameko.plugins._selection import Selection
-
-if TYPE_CHECKING:
-    from importlib_metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "nameko"
 
@@ -67,29 +64,26 @@ class PluginInfo:
         return self.status not in (Status.ENABLED, Status.LOADED, Status.BLOCKED)
 
 
-def find_plugins(selection: Selection, entry_points: Iterable[EntryPoint] | None = None) -> list[PluginInfo]:
-    """Every plugin that is installed, and the local modules that the selection names, in the order of their names.
-
-    :param entry_points: where to look; all entry points of the group `nameko` by default
-    """
-    if entry_points is None:
-        import importlib_metadata  # slow to import, which this package must not be
-
-        entry_points = importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
-    found = [_inspect(entry_point, selection) for entry_point in entry_points]
+def find_plugins(selection: Selection) -> list[PluginInfo]:
+    """Every plugin that is installed, and the local modules that the selection names, in the order of their names."""
+    installed = installed_distributions()
+    found = [
+        _inspect(name, target, Metadata.of(distribution), selection, installed)
+        for distribution in installed.values()
+        for name, target in entry_points(distribution, ENTRY_POINT_GROUP)
+    ]
     found += [PluginInfo(target, target) for target in dict.fromkeys(selection.load)]
     return sorted(mark_duplicates(found), key=lambda info: (info.name, info.distribution or ""))
 
 
-def _inspect(entry_point: EntryPoint, selection: Selection) -> PluginInfo:
-    if entry_point.dist is None:
-        return PluginInfo(entry_point.name, entry_point.value)
-    metadata = Metadata.of(entry_point.dist)
-    info = PluginInfo(entry_point.name, entry_point.value, metadata.name, metadata.version)
+def _inspect(
+    name: str, target: str, metadata: Metadata, selection: Selection, installed: Mapping[str, Distribution]
+) -> PluginInfo:
+    info = PluginInfo(name, target, metadata.name, metadata.version)
     reason = selection.why_blocked(info.name, metadata.name)
     if reason:
         return info.with_status(Status.BLOCKED, reason)
-    conflict = metadata.find_conflict()
+    conflict = metadata.find_conflict(installed)
     return info.with_status(Status.VERSION_CONFLICT, conflict) if conflict else info
 
 

@@ -7,9 +7,11 @@ requirements, wherever that is certain to give the same answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from nameko.plugins._installed import Distribution, installed_distributions, normalized
 
 _OURS = re.compile(r"nameko(?![a-z0-9])", re.IGNORECASE)
 _PLAIN_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+) ?(~=|>=)([0-9]+(?:\.[0-9]+)+)\Z")
@@ -26,7 +28,7 @@ class Metadata:
 
     @classmethod
     def of(cls, distribution: Any) -> Metadata:
-        """Read it from an `importlib_metadata.Distribution`."""
+        """Read it from a distribution, ours or that of `importlib_metadata`."""
         text = distribution.read_text("METADATA")
         if text is None:  # not installed from a wheel
             return cls(distribution.metadata["Name"], distribution.version, distribution.requires or ())
@@ -39,21 +41,23 @@ class Metadata:
                 found[key].append(value)
         return cls(found["Name"][0], found["Version"][0], found["Requires-Dist"])
 
-    def find_conflict(self) -> str:
+    def find_conflict(self, installed: Mapping[str, Distribution]) -> str:
         """Which of nameko's own distributions is installed in a version that this one refuses; empty when none is.
 
         The rest of an environment is its owner's business, and what is not installed shows on import.
+
+        :param installed: the installed distributions
         """
         for requirement in self.requirements:
             if _OURS.match(requirement):
-                conflict = _conflict(requirement)
+                conflict = _conflict(requirement, installed)
                 if conflict:
                     return conflict
         return ""
 
 
-def _conflict(text: str) -> str:
-    if _is_surely_satisfied(text):
+def _conflict(text: str, distributions: Mapping[str, Distribution]) -> str:
+    if _is_surely_satisfied(text, distributions):
         return ""
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -63,16 +67,16 @@ def _conflict(text: str) -> str:
         return ""
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return ""
-    installed = installed_version(requirement.name)
+    installed = _version(requirement.name, distributions)
     if installed is None or requirement.specifier.contains(installed, prereleases=True):
         return ""
     return f"requires {requirement.name}{requirement.specifier}, but {requirement.name} {installed} is installed"
 
 
-def _is_surely_satisfied(text: str) -> bool:
+def _is_surely_satisfied(text: str, distributions: Mapping[str, Distribution]) -> bool:
     """Whether it is a plain `name~=1.2` or `name>=1.2` that a plain version satisfies; False when in doubt."""
     plain = _PLAIN_REQUIREMENT.match(text)
-    installed = installed_version(plain[1]) if plain else None
+    installed = _version(plain[1], distributions) if plain else None
     if plain is None or installed is None or not _PLAIN_VERSION.match(installed):
         return False
     wanted, found = _numbers(plain[3]), _numbers(installed)
@@ -87,9 +91,9 @@ def _numbers(version: str) -> list[int]:
 
 def installed_version(name: str) -> str | None:
     """The version of the distribution `name`; None when it is not installed."""
-    import importlib_metadata
+    return _version(name, installed_distributions())
 
-    try:
-        return Metadata.of(importlib_metadata.distribution(name)).version
-    except importlib_metadata.PackageNotFoundError:
-        return None
+
+def _version(name: str, distributions: Mapping[str, Distribution]) -> str | None:
+    distribution = distributions.get(normalized(name))
+    return None if distribution is None else Metadata.of(distribution).version
