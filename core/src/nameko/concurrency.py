@@ -124,7 +124,8 @@ def running_greenthreads() -> list[Any]:
     """
     spared = (current(), eventlet.hubs.get_hub().greenlet)
     found = [each for each in gc.get_objects() if issubclass(type(each), greenlet.greenlet)]
-    return [each for each in found if each and each.parent is not None and each not in spared]
+    # One whose native thread has ended counts as active, and is dead.
+    return [each for each in found if each and not each.dead and each.parent is not None and each not in spared]
 
 
 def has_hub() -> bool:
