@@ -356,7 +356,6 @@ def test_a_waiter_leaves_no_trace(container):
 
     before = observers()  # of plugins that happen to be installed
     with pytest.raises(Boom), entrypoint_waiter(container, "method"):
-        assert observers() != before
         raise Boom
     assert observers() == before
 
