@@ -17,7 +17,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -116,12 +116,22 @@ def why_no_rabbitmq() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def _vhosts() -> _Vhosts:
-    reason = why_no_rabbitmq()
-    if reason is not None:
+def missing() -> Callable[[str], NoReturn]:
+    """`missing(reason)`: skips the test, and says why; in CI, where nothing may be missing, the test fails."""
+
+    def give_up(reason: str) -> NoReturn:
         if os.environ.get("CI"):
             pytest.fail(f"{reason}: in CI, where there must be one, that is a failure", pytrace=False)
         pytest.skip(reason)
+
+    return give_up
+
+
+@pytest.fixture(scope="session")
+def _vhosts(missing: Callable[[str], NoReturn]) -> _Vhosts:
+    reason = why_no_rabbitmq()
+    if reason is not None:
+        missing(reason)
     return _Vhosts()
 
 

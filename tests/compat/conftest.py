@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,12 @@ class Framework:
     version: str
     bin: Path
     config: str = "argument"
+
+
+def inherited_environ() -> dict[str, str]:
+    """The environment variables of this process, without those that are about this process."""
+    ours_only = ("PYTHONPATH", "COVERAGE", "COV_", "PYTEST")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours_only)}
 
 
 @pytest.fixture(scope="session", params=["2.14.1", "3.0.0rc11"])
@@ -79,24 +85,23 @@ class Network:
         self._config.write_text(json.dumps({"AMQP_URI": self.uri}))
 
     def _environ(self, framework: Framework, name: str = "client") -> dict[str, str]:
-        ours_only = ("PYTHONPATH", "COVERAGE", "COV_", "PYTEST")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours_only)}
         settings = {"PEER_NAME": name, "PEER_LOG": str(self._log), "PEER_CONFIG": framework.config}
-        return inherited | settings | {"PYTHONPATH": str(MODULE_DIRECTORY), "PYTHONWARNINGS": "ignore"}
+        return inherited_environ() | settings | {"PYTHONPATH": str(MODULE_DIRECTORY), "PYTHONWARNINGS": "ignore"}
 
-    def start(self, framework: Framework, service: str, name: str = "client") -> subprocess.Popen[bytes]:
+    def start(self, framework: Framework, service: str, name: str = "client") -> None:
         """Run the service class `service` of the module `peers`, under the name `name` if it is a `Peer`."""
-        output = (self.directory / f"{name}-{service}-{len(self._processes)}.txt").open("wb")
-        process = subprocess.Popen(
-            [framework.bin / "nameko", "run", "--config", self._config, f"peers:{service}"],
-            cwd=self.directory,
-            env=self._environ(framework, name),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        output.close()
+        command = [framework.bin / "nameko", "run", "--config", self._config, f"peers:{service}"]
+        self.run(f"{name}-{service}", command, self._environ(framework, name))
+
+    def run(self, name: str, command: Sequence[str | Path], environ: Mapping[str, str]) -> Path:
+        """Run a process until the end of the tests; the file with what it prints."""
+        path = self.directory / f"{name}-{len(self._processes)}.txt"
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=self.directory, env=environ, stdout=output, stderr=subprocess.STDOUT
+            )
         self._processes.append(process)
-        return process
+        return path
 
     def do(self, framework: Framework, **task: Any) -> Any:
         """Do a task from outside of any service, under `framework`; what came out."""
@@ -114,10 +119,14 @@ class Network:
 
     def ask(self, service: str, method: str, *args: Any) -> Any:
         """Call a method of a service, from this process."""
+        return self.method(service, method)(*args)
+
+    def method(self, service: str, method: str) -> Any:
+        """A method of a service, to be called from this process."""
         if self._cluster is None:
             self._cluster_proxy = ClusterRpcProxy({"AMQP_URI": self.uri}, timeout=CALL_TIMEOUT_S)
             self._cluster = self._cluster_proxy.start()
-        return getattr(self._cluster[service], method)(*args)
+        return self._cluster[service][method]
 
     def log(self, *starting_with: object) -> list[list[str]]:
         """What the processes wrote: lines, split at blanks, that start with the given words."""
@@ -157,6 +166,12 @@ class Network:
             process.kill()
         for process in self._processes:
             concurrency.run_in_native_thread(process.wait)
+
+
+@pytest.fixture
+def clean_environ() -> dict[str, str]:
+    """The environment variables of this process, without those that are about this process."""
+    return inherited_environ()
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ DEFAULT_HEARTBEAT: Final = 60  # seconds
 DEFAULT_MAX_WORKERS: Final = 10
 DEFAULT_PARENT_CALLS_TRACKED: Final = 10
 DEFAULT_PREFETCH_COUNT: Final = 10
+DEFAULT_RETRY_POLICY: Final = {"max_retries": 3}  # of nameko 2.14's publishers, for extensions that pass it on
 DEFAULT_SERIALIZER: Final = "json"
 DEFAULT_SHUTDOWN_TIMEOUT_S: Final = 30
 # Waits in seconds, as kombu's `ensure_connection` takes them.

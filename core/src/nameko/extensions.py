@@ -73,8 +73,11 @@ class Extension:
             raise RuntimeError("Cannot `bind` a bound extension.")
         args, kwargs = self.__declaration
         bound = type(self)(*args, **kwargs)
+        # This looks at every property, and so before it is bound: one that needs the container, or the method's name,
+        # does not answer yet, or asks `is_bound()`.
+        sub_extensions = inspect.getmembers(bound, is_extension)
         bound.container = container if isinstance(container, weakref.ProxyTypes) else weakref.proxy(container)
-        for name, sub_extension in inspect.getmembers(bound, is_extension):
+        for name, sub_extension in sub_extensions:
             setattr(bound, name, sub_extension.bind(container))
         return bound
 
@@ -231,7 +234,8 @@ class _Signature:
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
-        self._signature = inspect.signature(method)
+        # That of a decorator's wrapper itself: it may inject arguments that nobody is to pass.
+        self._signature = inspect.signature(method, follow_wrapped=False)
         parameters = list(self._signature.parameters.values())[1:]
         least = sum(each.default is each.empty for each in parameters)
         plain = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)

@@ -36,6 +36,10 @@ class ServiceProxy(Client):
     def __init__(self, worker_ctx: Context, service_name: str, reply_listener: ReplyListener, **options: Any) -> None:
         caller = observed(worker_caller(reply_listener, options), reply_listener.container)
         super().__init__(caller, worker_ctx, service_name)
+        # A subclass makes its method proxies of these, in a `__getattr__` of its own.
+        self.worker_ctx = worker_ctx
+        self.reply_listener = reply_listener
+        self.options = options
 
 
 class MethodProxy(Client):

@@ -72,7 +72,11 @@ class Rpc(Entrypoint):
         :param message: the request itself
         :raises: whatever the caller is to be told instead of a result, such as `IncorrectSignature`
         """
-        if self._retrier is not None and self._retrier.drop_overdue(message):
+        if self._retrier is None:
+            # It has served its purpose. Extensions that publish a request again take over its properties, and say
+            # themselves for how long.
+            message.properties.pop("expiration", None)
+        elif self._retrier.drop_overdue(message):
             return
         args, kwargs = read_request(body)
         self.check_signature(args, kwargs)

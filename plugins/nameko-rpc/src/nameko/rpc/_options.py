@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -11,6 +11,7 @@ from nameko.exceptions import ConfigurationError
 
 RPC_TIMEOUT_CONFIG_KEY = "RPC_TIMEOUT"
 DEFAULT_RPC_TIMEOUT_S = 300.0
+RPC_EXPIRE_REQUESTS_CONFIG_KEY = "RPC_EXPIRE_REQUESTS"
 
 # Where a request goes is decided by the call.
 _ROUTING = frozenset(["exchange", "routing_key", "mandatory", "reply_to", "correlation_id"])
@@ -27,12 +28,14 @@ class RequestOptions:
     :param timeout_s: seconds from call to reply
     :param expiration_s: seconds after which the broker may drop a request that nobody has taken; it never lives longer
         than its caller waits
+    :param expires: whether requests expire that have no `expiration_s`
     :param headers: headers besides the context data, which they override
     :param publishing: further keyword arguments of `Broker.publish`
     """
 
     timeout_s: float
     expiration_s: float | None = None
+    expires: bool = True
     headers: Mapping[str, Any] = field(default_factory=dict)
     publishing: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,7 +48,8 @@ class RequestOptions:
         timeout_s = further.pop("timeout", None)
         expiration_s = further.pop("expiration", self.expiration_s)
         headers = {**self.headers, **(further.pop("headers", None) or {})}
-        return RequestOptions(
+        return replace(
+            self,
             timeout_s=self.timeout_s if timeout_s is None else checked_timeout("timeout", timeout_s),
             expiration_s=expiration_s,
             headers=headers,
@@ -53,8 +57,10 @@ class RequestOptions:
         )
 
     @property
-    def message_expiration_s(self) -> float:
-        """Seconds that the request may wait in its queue."""
+    def message_expiration_s(self) -> float | None:
+        """Seconds that the request may wait in its queue; None for as long as it takes."""
+        if self.expiration_s is None and not self.expires:
+            return None
         own_s = self.timeout_s if self.expiration_s is None else self.expiration_s
         return min(own_s, self.timeout_s, _MAX_EXPIRATION_S)
 
@@ -65,7 +71,8 @@ def default_options(config: Mapping[str, Any], serializer: str, options: Mapping
     :raises ConfigurationError: when a timeout is not a positive number of seconds
     """
     timeout_s = checked_timeout(RPC_TIMEOUT_CONFIG_KEY, config.get(RPC_TIMEOUT_CONFIG_KEY, DEFAULT_RPC_TIMEOUT_S))
-    return RequestOptions(timeout_s, publishing={"serializer": serializer}).changed(options)
+    expires = bool(config.get(RPC_EXPIRE_REQUESTS_CONFIG_KEY, True))
+    return RequestOptions(timeout_s, expires=expires, publishing={"serializer": serializer}).changed(options)
 
 
 def checked_timeout(name: str, value: Any) -> float:

@@ -30,6 +30,12 @@ def nameko_config_keys() -> Sequence[ConfigKey]:
             "RPC_TIMEOUT", "seconds", 300, "How long a caller waits for a reply, unless its proxy says otherwise."
         ),
         ConfigKey(
+            "RPC_EXPIRE_REQUESTS",
+            "bool",
+            True,
+            "Have the broker drop a request when its caller has given up; with false, somebody serves it in the end.",
+        ),
+        ConfigKey(
             "EXPOSE_ERRORS",
             "bool",
             True,

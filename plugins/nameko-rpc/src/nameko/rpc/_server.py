@@ -22,6 +22,7 @@ from nameko.exceptions import (
     UnserializableValueError,
 )
 from nameko.extensions import SharedExtension
+from nameko.messaging import QueueConsumer
 from nameko.rpc._topology import get_rpc_exchange, request_queue
 from nameko.rpc._wire import Refused, check_answerable, check_is_no_reply, error_body, result_body
 
@@ -51,6 +52,7 @@ class RpcConsumer(SharedExtension):
     """
 
     broker = Broker()
+    queue_consumer = QueueConsumer()  # of nameko 2.14, for subclasses that settle requests through it
 
     def __init__(self) -> None:
         self._providers: dict[str, Rpc] = {}
@@ -69,7 +71,7 @@ class RpcConsumer(SharedExtension):
         """Begin to consume, if there is an entrypoint that wants requests."""
         if self._stopped or not self._providers:
             return
-        self._subscription = self.broker.subscribe(self._queue, self.handle_message)
+        self._subscription = self.broker.subscribe(self._queue, self._receive)
         if self._stopped:  # meanwhile
             self._subscription.stop()
 
@@ -120,8 +122,15 @@ class RpcConsumer(SharedExtension):
         except KeyError:
             raise MethodNotFound(routing_key.rpartition(".")[2]) from None
 
-    def handle_message(self, message: Message) -> None:
-        """Have the request served. Blocks while all workers are busy."""
+    def handle_message(self, body: Any, message: Message) -> None:
+        """Have a request served by the entrypoint for its method. Blocks while all workers are busy.
+
+        :param body: the decoded body
+        :raises: whatever the caller is to be told instead of a result, such as `MethodNotFound`
+        """
+        self.get_provider_for_method(message.delivery_info["routing_key"]).handle_message(body, message)
+
+    def _receive(self, message: Message) -> None:
         if self._stopped:
             message.requeue()
             return
@@ -129,7 +138,7 @@ class RpcConsumer(SharedExtension):
             check_answerable(message)
             body = _decoded(message)
             check_is_no_reply(body)
-            self.get_provider_for_method(message.delivery_info["routing_key"]).handle_message(body, message)
+            self.handle_message(body, message)
         except Refused as reason:
             self._reject(message, reason)
         except ContainerBeingKilled:

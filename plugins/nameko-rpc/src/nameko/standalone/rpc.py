@@ -38,6 +38,7 @@ from nameko.rpc._observed import ObservedCaller
 from nameko.rpc._options import RequestOptions, default_options
 from nameko.rpc._topology import get_rpc_exchange, reply_queue
 from nameko.rpc._wire import error_in, reply_body, request_body
+from nameko.standalone._rpc_compat import ClusterProxy, QueueConsumerView
 
 __all__ = [
     "ClusterProxy",
@@ -53,9 +54,6 @@ __all__ = [
 # How a proxy appears to the services that it calls: in its queue's name, and in their call ids.
 _SERVICE_NAME = "standalone_rpc_proxy"
 _METHOD_NAME = "call"
-
-#: What a proxy of all services gives: `proxy.service.method()`.
-ClusterProxy = Client
 
 ProxyT = TypeVar("ProxyT", bound="StandaloneProxyBase")
 
@@ -123,6 +121,11 @@ class SingleThreadedReplyListener:
         self._pending: weakref.WeakValueDictionary[str, StandaloneCall] = weakref.WeakValueDictionary()
         self._stopped = False
         self._choose_queue()
+
+    @property
+    def queue_consumer(self) -> QueueConsumerView:
+        """What nameko 2.14 has here, for pools that keep idle proxies connected."""
+        return QueueConsumerView(self._client)
 
     def _choose_queue(self) -> None:
         self._process_id = os.getpid()
@@ -283,14 +286,14 @@ class StandaloneContext:
     """
 
     def __init__(self, data: Mapping[str, Any] | None) -> None:
-        self._data = data if data is not None else {}
+        self.data = data if data is not None else {}
         self.call_id = f"{_SERVICE_NAME}.{_METHOD_NAME}.{uuid.uuid4()}"
 
     @property
     def context_data(self) -> dict[str, Any]:
         """The context data of a call."""
-        parents = self._data.get(CALL_ID_STACK_CONTEXT_KEY) or ()
-        return {**self._data, CALL_ID_STACK_CONTEXT_KEY: [*parents, self.call_id]}
+        parents = self.data.get(CALL_ID_STACK_CONTEXT_KEY) or ()
+        return {**self.data, CALL_ID_STACK_CONTEXT_KEY: [*parents, self.call_id]}
 
 
 class StandaloneProxyBase:
@@ -323,7 +326,7 @@ class StandaloneProxyBase:
         """The proxy, which connects when it is first used."""
         if self._listener is None:
             self._listener = self._reply_listener_cls(self._config)
-        return Client(self._caller(self._listener), self._context, self._service_name)
+        return ClusterProxy(self._caller(self._listener), self._context, self._service_name, self._listener)
 
     def _caller(self, listener: SingleThreadedReplyListener) -> Caller:
         caller = StandaloneCaller(listener, self._options)
