@@ -46,7 +46,12 @@ def test_shell_opens_without_a_broker() -> None:
 
 def test_extensions_and_keys() -> None:
     assert [info.cls.__name__ for info in _plugin.nameko_extensions()] == ["Rpc", "ServiceRpc", "ClusterRpc"]
-    assert {key.name for key in _plugin.nameko_config_keys()} == {"rpc_exchange", "RPC_TIMEOUT", "EXPOSE_ERRORS"}
+    assert {key.name for key in _plugin.nameko_config_keys()} == {
+        "rpc_exchange",
+        "RPC_TIMEOUT",
+        "RPC_EXPIRE_REQUESTS",
+        "EXPOSE_ERRORS",
+    }
 
 
 def test_public_names_say_where_they_are_from() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from nameko.concurrency import is_from_outside
+from nameko.plugins._failures import is_not_its_own
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +87,6 @@ def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
         try:
             fn(**arguments)
         except BaseException as exc:
-            if is_from_outside(exc, since_s):
+            if is_not_its_own(exc, since_s):
                 raise
             _log.exception("plugin %s: observer %r failed and is ignored", plugin, getattr(fn, "__name__", fn))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from nameko.extensions import Entrypoint
 from nameko.tracing._settings import is_enabled, is_excluded, records_arguments
+
+if TYPE_CHECKING:
+    from nameko.extensions import Entrypoint
 
 HTTP_HANDLER = "nameko.web.handlers.HttpRequestHandler"
 
