@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nameko.exceptions import BadRequest
-from nameko.extensions import Entrypoint
 from nameko.tracing._entrypoints import HTTP_HANDLER, base_named
+
+if TYPE_CHECKING:
+    from nameko.extensions import Entrypoint
 
 _HTTP_EXCEPTION = "werkzeug.exceptions.HTTPException"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span, Status, StatusCode
 
 from nameko.exceptions import RemoteError, serialize
-from nameko.extensions import Entrypoint
 from nameko.utils import get_redacted_args
+
+if TYPE_CHECKING:
+    from nameko.extensions import Entrypoint
 
 _MAX_ARGUMENTS_LENGTH = 2048
 
