@@ -30,7 +30,7 @@ ANY = object()
 def deviations() -> set[str]:
     """The names in the first column of the guide's table of names that differ."""
     section = GUIDE.read_text().split("\n## Names that differ\n")[1].split("\n## ")[0]
-    return set(re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE))
+    return set(re.findall(r"^\| `([\w.]+)`(?: \(of 3\.0\))? \|", section, re.MULTILINE))
 
 
 def entry(path: str) -> dict[str, Any]:

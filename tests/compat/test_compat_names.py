@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +15,11 @@ from kombu import Exchange, Queue
 
 from nameko import config
 from nameko.amqp.publish import Publisher as AmqpPublisher
+from nameko.cli.utils import import_services, setup_config
 from nameko.constants import HEADER_PREFIX
 from nameko.containers import ServiceContainer
 from nameko.events import EventDispatcher, event_handler
-from nameko.exceptions import RpcTimeout, UnknownService
+from nameko.exceptions import ConfigurationError, RpcTimeout, UnknownService
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, Publisher, QueueConsumer, QueueConsumerStopped
 from nameko.rpc import (
@@ -23,6 +27,7 @@ from nameko.rpc import (
     MethodProxy,
     ReplyListener,
     Rpc,
+    RpcConsumer,
     RpcProxy,
     RpcReply,
     ServiceProxy,
@@ -537,3 +542,170 @@ def test_configuration_need_not_be_passed(broker_config: dict[str, Any]) -> None
             warnings.simplefilter("error")
             event_dispatcher(priority=1)("relay", "moved", {"to": 1})
         assert result.get() == {"to": 1}
+
+
+# -- what published extensions reach into
+
+
+def test_a_property_can_ask_whether_its_extension_is_bound(run: Run) -> None:
+    class Named(Rpc):
+        @property
+        def path(self) -> str | None:
+            assert self.method_name is not None or not self.is_bound()  # binding looks at every property
+            return self.method_name
+
+    class Service:
+        name = "service"
+
+        @Named.decorator
+        def method(self) -> None: ...
+
+    (entrypoint,) = run(Service).entrypoints
+    assert isinstance(entrypoint, Named)
+    assert entrypoint.path == "method"
+
+
+def test_a_decorator_can_inject_arguments(run: Run, broker_config: dict[str, Any]) -> None:
+    def injecting(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs, session="session")
+
+        return wrapper
+
+    class Service:
+        name = "service"
+
+        @rpc
+        @injecting
+        def method(self, value: int, session: str) -> list[Any]:
+            return [value, session]
+
+    run(Service)
+    with ServiceRpcProxy("service", broker_config, timeout=20) as service:
+        assert service.method(1) == [1, "session"]
+
+
+def test_an_rpc_consumer_can_find_methods_its_own_way(run: Run, broker_config: dict[str, Any]) -> None:
+    class AliasConsumer(RpcConsumer):
+        def handle_message(self, body: Any, message: Any) -> None:
+            name = message.headers["method"]
+            self.get_provider_for_method(f"service.{name}").handle_message(body, message)
+
+    class AliasRpc(Rpc):
+        rpc_consumer = AliasConsumer()
+
+        def handle_result(self, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> Any:
+            assert "expiration" not in message.properties  # who publishes a request again has one of its own
+            if result == "not for the caller":
+                self.rpc_consumer.queue_consumer.ack_message(message)
+                return result, exc_info
+            return super().handle_result(message, worker_ctx, result, exc_info)
+
+    class Service:
+        name = "service"
+
+        @AliasRpc.decorator
+        def method(self, value: str) -> str:
+            return value
+
+    run(Service)
+    with ServiceRpcProxy("service", broker_config, timeout=0.5, headers={"method": "method"}) as service:
+        assert service.anything("x") == "x"
+        with pytest.raises(RpcTimeout):
+            service.anything("not for the caller")
+        assert service.anything("y") == "y"  # the one before is settled
+
+
+def test_a_service_proxy_can_make_method_proxies_of_its_own(run: Run) -> None:
+    class CountingMethod(MethodProxy):
+        def __init__(self, *args: Any, calls: list[str], **kwargs: Any) -> None:
+            self.calls = calls
+            super().__init__(*args, **kwargs)
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            self.calls.append(str(self.method_name))
+            return super().__call__(*args, **kwargs)
+
+    class CountingService(ServiceProxy):
+        def __getattr__(self, name: str) -> Any:
+            return CountingMethod(self.worker_ctx, str(self.service_name), name, self.reply_listener, **self.options)
+
+    calls: list[str] = []
+
+    class Counting(RpcProxy):
+        def get_dependency(self, worker_ctx: Any) -> Any:
+            return CountingService(worker_ctx, self.target_service, self.rpc_reply_listener, calls=calls)
+
+    class Service:
+        name = "service"
+
+        greeter = Counting("greeter")
+
+        @rpc
+        def call(self) -> Any:
+            return self.greeter.hello("Matt")
+
+    run(Greeter)
+    with entrypoint_hook(run(Service), "call") as call:
+        assert call() == "Hello, Matt!"
+    assert calls == ["hello"]
+
+
+def test_a_pool_of_standalone_proxies_can_keep_one_connected(run: Run, broker_config: dict[str, Any]) -> None:
+    run(Inspector)
+    with ServiceRpcProxy("inspector", broker_config, {"user_id": 1}, timeout=20) as inspector:
+        inspector._worker_ctx.data["user_id"] = 2
+        assert inspector.user_id() == 2
+
+        connection = inspector._reply_listener.queue_consumer.connection
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.01)
+        connection.heartbeat_check()
+        assert inspector._reply_listener.queue_consumer.replies == {}
+        assert inspector.user_id() == 2
+
+
+@pytest.mark.parametrize("expire", [True, False])
+def test_requests_expire_unless_configured_otherwise(run: Run, broker_config: dict[str, Any], expire: bool) -> None:
+    expirations: list[bool] = []
+
+    class Looking(Rpc):
+        def handle_message(self, body: Any, message: Any) -> None:
+            expirations.append("expiration" in message.properties)
+            super().handle_message(body, message)
+
+    class Service:
+        name = "service"
+
+        @Looking.decorator
+        def method(self) -> None: ...
+
+    run(Service)
+    with ServiceRpcProxy("service", {**broker_config, "RPC_EXPIRE_REQUESTS": expire}, timeout=20) as service:
+        service.method()
+    assert expirations == [expire]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_command_of_others_can_set_up_the_configuration(tmp_path: Path, opened: bool) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("max_workers: ${WORKERS:3}\nLOGGING: {version: 1, incremental: true}\n")
+    with config.patch({}, clear=True), path.open("rb") as file:
+        setup_config(file if opened else path, define=[("rpc_exchange", "x")], broker="memory://localhost/compat")
+        assert dict(config) == {
+            "AMQP_URI": "memory://localhost/compat",
+            "max_workers": 3,
+            "rpc_exchange": "x",
+            "LOGGING": {"version": 1, "incremental": True},
+        }
+
+
+def test_a_configuration_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"must be a mapping, not \['a'\]"):
+        setup_config(io.BytesIO(b"- a"))
+
+
+def test_a_command_of_others_can_import_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    assert [cls.__name__ for cls in import_services("examples.quickstart")] == ["Greeter", "Reception"]
