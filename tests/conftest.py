@@ -17,12 +17,13 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 import pytest_timeout
 
+from harness.missing import missing
 from harness.tls import certificates, tls_listener  # noqa: F401
 from nameko import concurrency
 
@@ -116,19 +117,7 @@ def why_no_rabbitmq() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def missing() -> Callable[[str], NoReturn]:
-    """`missing(reason)`: skips the test, and says why; in CI, where nothing may be missing, the test fails."""
-
-    def give_up(reason: str) -> NoReturn:
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}: in CI, where there must be one, that is a failure", pytrace=False)
-        pytest.skip(reason)
-
-    return give_up
-
-
-@pytest.fixture(scope="session")
-def _vhosts(missing: Callable[[str], NoReturn]) -> _Vhosts:
+def _vhosts() -> _Vhosts:
     reason = why_no_rabbitmq()
     if reason is not None:
         missing(reason)

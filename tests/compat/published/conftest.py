@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from harness.missing import missing
 from nameko import concurrency
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]) -> Path:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of an environment with all of them, in which `nameko` is the workspace's."""
     uv = shutil.which("uv")
     if uv is None:

@@ -8,13 +8,14 @@ import re
 import socket
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from harness.missing import missing
 from nameko.exceptions import RemoteError
 from nameko.testing.utils import find_free_port
 
@@ -56,7 +57,7 @@ def test_statsd(host: Any) -> None:
 
 
 @pytest.fixture
-def redis_config(missing: Callable[[str], NoReturn]) -> dict[str, Any]:
+def redis_config() -> dict[str, Any]:
     """The configuration for a Redis server."""
     try:
         socket.create_connection(REDIS, timeout=2).close()

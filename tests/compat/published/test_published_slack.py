@@ -14,6 +14,7 @@ import pytest
 import wsproto
 from wsproto.events import AcceptConnection, Event, Request, TextMessage
 
+from harness.missing import missing
 from nameko import concurrency
 
 pytestmark = pytest.mark.rabbitmq
@@ -100,7 +101,7 @@ def headers_of(lines: Any) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory, missing: Any) -> Path:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for slack.com, with its key."""
     if shutil.which("openssl") is None:
         missing("no openssl to make a certificate with")
