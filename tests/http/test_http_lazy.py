@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
-from nameko.web._lazy import LazyRequest, LazyResponse, plain_parts
+from nameko.web._lazy import LazyHeaders, LazyRequest, LazyResponse, plain_parts
 
 
 @pytest.fixture
@@ -115,3 +116,13 @@ def test_parts_are_those_of_the_response(status, headers):
 )
 def test_what_takes_a_response_to_tell(status, headers):
     assert plain_parts(LazyResponse("text", status, headers)) is None
+
+
+def test_headers_are_those_of_the_request():
+    environ = {"HTTP_X_NAME": "value", "CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "", "REQUEST_METHOD": "GET"}
+    headers, expected = LazyHeaders(environ), EnvironHeaders(environ)
+    assert list(headers) == list(expected) == [("X-Name", "value"), ("Content-Type", "text/plain")]
+    assert list(headers.keys()) == list(expected.keys())
+    assert (headers.get("x-name"), headers.get("X-Name"), headers.get("absent")) == ("value", "value", None)
+    assert headers.getlist("x-name") == ["value"]
+    assert repr(headers).endswith(repr(expected).partition("(")[2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Request, Response
 
@@ -38,6 +39,16 @@ def _become_request(lazy: LazyRequest) -> None:
     object.__setattr__(lazy, "__class__", Request)
     # The environment is not to refer to the request: that cycle would be left to the garbage collector each time.
     Request.__init__(lazy, lazy.environ, populate_request=False)
+
+
+class LazyHeaders(EnvironHeaders):
+    """The headers of a request, read from its environment: without the list that the base class makes beside it.
+
+    :param environ: of the request
+    """
+
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ
 
 
 class LazyResponse(Response):

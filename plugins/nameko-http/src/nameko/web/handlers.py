@@ -7,7 +7,6 @@ from functools import partial
 from logging import getLogger
 from typing import Any
 
-from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
@@ -16,7 +15,7 @@ from nameko.containers import WorkerContext
 from nameko.exceptions import BadRequest, ContainerBeingKilled, serialize
 from nameko.extensions import Entrypoint, ExcInfo
 from nameko.web._failures import internal_server_error
-from nameko.web._lazy import LazyResponse
+from nameko.web._lazy import LazyHeaders, LazyResponse
 from nameko.web._outcome import Outcome
 from nameko.web.server import WebServer
 
@@ -91,7 +90,7 @@ class HttpRequestHandler(Entrypoint):
                 kwargs,
                 context_data=context_data,
                 handle_result=partial(self.handle_result, outcome),
-                headers=EnvironHeaders(request.environ),
+                headers=LazyHeaders(request.environ),
             )
             result, exc = outcome.wait()
             if exc is None:
