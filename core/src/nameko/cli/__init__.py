@@ -4,5 +4,6 @@ Importing this imports click and little else; what a command needs is imported w
 """
 
 from nameko.cli._group import cli
+from nameko.cli._options import ConfiguredCommand
 
-__all__ = ["cli"]
+__all__ = ["ConfiguredCommand", "cli"]
