@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
+import gc
 import subprocess
 import sys
 import time
+import weakref
 from typing import Any
 
+import eventlet.corolocal
 import pytest
 
 from nameko import concurrency
@@ -221,6 +225,187 @@ def test_waitall_in_a_thread_of_the_pool_waits_for_the_others():
     with Timeout(5):
         pool.waitall()
     assert seen == [True]
+
+
+# -- threads that are used again
+
+
+def ids_of(pool: WorkerPool, fn=lambda: None) -> list[int]:
+    """The identities of the threads that run `fn`, each after the one before."""
+    ids = []
+
+    def run() -> None:
+        ids.append(id(concurrency.current()))
+        fn()
+
+    for _ in range(3):
+        pool.spawn(run)
+        pool.waitall()
+        sleep(0)  # what has woken us knows the thread
+    return ids
+
+
+def test_a_thread_is_used_again():
+    pool = WorkerPool(5)
+    assert len(set(ids_of(pool))) == 1
+    assert len(set(ids_of(pool, lambda: sleep(0)))) == 1
+    assert len(pool.idle_threads) == 1
+    pool.spawn(sleep, 0)
+    pool.spawn(sleep, 0)
+    pool.waitall()
+    assert len(pool.idle_threads) == 2
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda kept: kept.append(concurrency.current()),
+        lambda kept: kept.append(concurrency.current().throw),
+        lambda kept: kept.append(Timeout(30)),
+        lambda kept: kept.append(concurrency.spawn_after(30, concurrency.current().switch)),
+    ],
+    ids=["a reference", "a way to throw", "a timeout", "a timer"],
+)
+def test_a_thread_that_somebody_knows_is_not_used_again(leave):
+    pool = WorkerPool(5)
+    kept = []
+    ids = ids_of(pool, lambda: leave(kept))
+    for each in kept:
+        if hasattr(each, "cancel"):
+            each.cancel()
+    assert len(set(ids)) == 3
+
+
+def test_a_thread_that_is_known_is_dead():
+    pool = WorkerPool(5)
+    threads = []
+    pool.spawn(lambda: threads.append(concurrency.current()))
+    pool.waitall()
+    (thread,) = threads
+    assert thread.dead
+    thread.kill()
+    assert thread.wait() is None
+    assert pool.spawn(sleep, 0) is not thread
+    pool.waitall()
+
+
+def test_thread_local_data_is_not_passed_on():
+    local = eventlet.corolocal.local()
+    seen = []
+
+    def look() -> None:
+        seen.append(getattr(local, "value", None))
+        local.value = "secret"
+
+    ids_of(WorkerPool(1), look)
+    assert seen == [None, None, None]
+
+
+def test_thread_local_data_goes_with_its_thread():
+    class Data:
+        pass
+
+    local, alive = eventlet.corolocal.local(), []
+
+    def keep() -> None:
+        local.value = Data()
+        alive.append(weakref.ref(local.value))
+
+    ids_of(WorkerPool(1), keep)
+    assert not hasattr(local, "value")  # asked for in this thread, it lets go of what it last had in mind
+    assert [each() for each in alive] == [None, None, None]
+
+
+def test_context_variables_are_not_passed_on():
+    variable = contextvars.ContextVar("variable", default=None)
+    seen = []
+    ids = ids_of(WorkerPool(1), lambda: (seen.append(variable.get()), variable.set("secret")))
+    assert seen == [None, None, None]
+    assert len(set(ids)) == 1
+
+
+def test_a_thread_at_rest_keeps_nothing_alive():
+    class Data:
+        pass
+
+    pool = WorkerPool(1)
+    data = Data()
+    alive = weakref.ref(data)
+    pool.spawn(lambda data: None, data).label = data
+    del data
+    pool.waitall()
+    assert alive() is None
+    assert len(pool.idle_threads) == 1
+
+
+def test_a_pool_takes_its_threads_with_it():
+    pool = WorkerPool(1)
+    ids_of(pool)
+    alive = weakref.ref(pool.idle_threads[0])
+    del pool
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_failure_is_not_passed_on(capsys):
+    pool = WorkerPool(1)
+    failed = pool.spawn(fail)
+    pool.waitall()
+    assert pool.spawn(lambda: None).wait() is None
+    with pytest.raises(Boom):
+        failed.wait()
+    assert pool.spawn(lambda: "done").wait() == "done"
+    assert capsys.readouterr().err == ""
+
+
+# -- threads that begin at once
+
+
+def test_a_thread_can_begin_at_once_and_is_over_at_the_return():
+    pool = WorkerPool(1)
+    seen = []
+    thread = pool.new_thread()
+    thread.run_at_once(lambda: (seen.append("begin"), sleep(0.01), seen.append("end")))
+    assert seen == ["begin", "end"]
+    assert thread.dead
+    assert pool.free() == 1
+
+
+def test_the_caller_can_be_let_go():
+    pool = WorkerPool(1)
+    go_on, seen = Event(), []
+
+    def worker() -> None:
+        concurrency.current().let_caller_go()
+        go_on.wait()
+        seen.append("end")
+
+    thread = pool.new_thread()
+    thread.run_at_once(worker)
+    assert not thread.dead
+    concurrency.schedule(0.01, go_on.send, None)
+    with Timeout(5):
+        assert Event.wait(go_on) is None
+        pool.waitall()
+    assert seen == ["end"]
+
+
+def test_a_caller_that_is_let_go_in_vain_is_not_woken_later():
+    thread = WorkerPool(1).new_thread()
+    thread.run_at_once(lambda: concurrency.current().let_caller_go())
+    started_at = time.monotonic()
+    sleep(0.05)
+    assert time.monotonic() - started_at >= 0.05
+
+
+def test_a_caller_that_gives_up_is_not_woken_by_the_end():
+    pool = WorkerPool(1)
+    with pytest.raises(Boom), cancel_after(0.01, Boom("late")):
+        pool.new_thread().run_at_once(sleep, 0.05)
+    started_at = time.monotonic()
+    sleep(0.1)
+    assert time.monotonic() - started_at >= 0.1
+    assert pool.free() == 1
 
 
 # -- timeouts

@@ -634,9 +634,140 @@ def test_a_container_works_in_a_process_that_is_not_monkey_patched(tmp_path):
 
 
 def test_a_worker_thread_is_what_runs_the_method(container_factory, make_service, calls_of):
-    threads = []
-    container = container_factory(make_service(lambda: threads.append(concurrency.current())), {})
+    seen = []
+
+    def method() -> None:
+        thread = concurrency.current()
+        seen.append((type(thread), thread.label))
+
+    container = container_factory(make_service(method), {})
     context = calls_of(container)("method")
     container.stop()
-    assert isinstance(threads[0], concurrency.WorkerThread)
-    assert threads[0].label is context
+    assert seen == [(concurrency.WorkerThread, context)]
+
+
+# -- a worker for a caller that waits for it
+
+
+def test_run_worker_is_done_when_it_returns(container_factory, make_service, log):
+    container = container_factory(make_service(lambda: sleep(0.01) or "result"), {})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    outcomes = []
+    worker_ctx = container.run_worker(
+        entrypoint, (), {}, {"key": "value"}, lambda *outcome: outcomes.append(outcome) or outcome[1:]
+    )
+    assert outcomes == [(worker_ctx, "result", None)]
+    assert worker_ctx.data == {"key": "value"}
+    assert container._worker_threads == {}
+    assert container._worker_pool.free() == container.max_workers
+    container.stop()
+
+
+def test_run_worker_does_not_wait_for_what_follows_the_result(container_factory, make_service, log, eventually):
+    go_on = Event()
+    container = container_factory(make_service(dependency_worker_teardown=go_on.wait), {})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    outcomes = []
+    context = container.run_worker(
+        entrypoint, (), {}, handle_result=lambda *outcome: outcomes.append(outcome) or outcome[1:]
+    )
+    assert len(outcomes) == 1
+    assert list(container._worker_threads) == [context]
+    sleep(0.01)  # the end of the worker must not disturb this
+    go_on.send(None)
+    started_at = time.monotonic()
+    sleep(0.05)
+    assert time.monotonic() - started_at >= 0.05
+    assert container._worker_threads == {}
+    container.stop()
+
+
+def test_run_worker_keeps_to_max_workers(container_factory, make_service, calls_of, eventually):
+    go_on = Event()
+    container = container_factory(make_service(go_on.wait), {"max_workers": 1})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    callers = [concurrency.spawn_task(container.run_worker, entrypoint, (), {}) for _ in range(3)]
+    eventually(lambda: container._worker_pool.waiting() == 2)
+    assert len(container._worker_threads) == 1
+    go_on.send(None)
+    concurrency.join_all(callers)
+    container.stop()
+
+
+def test_run_worker_ends_when_the_container_is_killed(container_factory, make_service, eventually):
+    container = container_factory(make_service(Event().wait), {"max_workers": 1})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    outcomes = []
+    running, waiting = (
+        concurrency.spawn_task(container.run_worker, entrypoint, (), {}, None, lambda *args: outcomes.append(args))
+        for _ in range(2)
+    )
+    eventually(lambda: container._worker_pool.waiting() == 1)
+    container.kill()
+    running.wait()
+    with pytest.raises(ContainerBeingKilled):
+        waiting.wait()
+    assert outcomes == []
+    with pytest.raises(ContainerBeingKilled):
+        container.run_worker(entrypoint, (), {})
+
+
+def test_a_worker_outlives_the_one_who_ran_it(container_factory, make_service, eventually):
+    go_on, ended = Event(), []
+    container = container_factory(make_service(lambda: (go_on.wait(), ended.append(1))), {})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    caller = concurrency.spawn_task(container.run_worker, entrypoint, (), {})
+    eventually(lambda: container._worker_threads)
+    caller.kill()
+    assert len(container._worker_threads) == 1
+    go_on.send(None)
+    container.stop()
+    assert ended == [1]
+
+
+def test_run_worker_in_a_worker_of_a_full_pool(container_factory, make_service, log):
+    results = []
+
+    def method(depth: int) -> int:
+        if depth:
+            container.run_worker(entrypoint, (depth - 1,), {}, None, lambda ctx, *outcome: outcome)
+        results.append(depth)
+
+    container = container_factory(make_service(method), {"max_workers": 1})
+    (entrypoint,) = container.entrypoints
+    container.start()
+    container.run_worker(entrypoint, (2,), {})
+    assert results == [0, 1, 2]
+    container.stop()
+
+
+def test_a_container_class_that_overrides_spawn_worker_is_asked(make_service):
+    class Counting(ServiceContainer):
+        spawned = 0
+
+        def spawn_worker(self, entrypoint, args, kwargs, context_data=None, handle_result=None):
+            self.spawned += 1
+            return super().spawn_worker(entrypoint, args, kwargs, context_data, handle_result)
+
+    container = Counting(make_service(lambda: 1), {})
+    container.start()
+    (entrypoint,) = container.entrypoints
+    container.run_worker(entrypoint, (), {})
+    container._worker_pool.waitall()
+    assert container.spawned == 1
+    container.stop()
+
+
+def test_a_pool_of_another_kind_runs_workers_too(container_factory, make_service, log):
+    container = container_factory(make_service(lambda: 1), {})
+    container._worker_pool = GreenPool(1)
+    (entrypoint,) = container.entrypoints
+    outcome = Event()
+    container.run_worker(entrypoint, (), {}, None, lambda ctx, *result: outcome.send(result[0]) or result)
+    assert outcome.wait() == 1
+    container.stop()

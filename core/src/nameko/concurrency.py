@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,7 +125,7 @@ def running_greenthreads() -> list[Any]:
     """
     spared = (current(), eventlet.hubs.get_hub().greenlet)
     found = [each for each in gc.get_objects() if issubclass(type(each), greenlet.greenlet)]
-    # One whose native thread has ended counts as active, and is dead.
+    # One whose native thread has ended counts as active, and is dead; so does one that rests in a pool.
     return [each for each in found if each and not each.dead and each.parent is not None and each not in spared]
 
 
@@ -343,11 +344,22 @@ class TaskThread(GreenThread):  # type: ignore[misc]
     """A greenthread whose outcome goes to those who `wait()` for it or `link()` to it, and to nobody else.
 
     An exception that leaves a plain greenthread also reaches the hub, which prints it and, if it is a SystemExit or a
-    KeyboardInterrupt, ends the process.
+    KeyboardInterrupt, ends the process. And a plain one makes an `Event` first; here only those pay who wait.
     """
 
     #: Whether somebody has asked for its end.
     killed = False
+    #: Whether what runs in the thread is over.
+    ended = False
+    #: What it has raised, if it is over and has raised something.
+    exc_info: tuple[Any, Any, Any] | None = None
+    _result: Any = None
+    _end_event: Any = None
+    _calls_links = False
+    _links: list[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
+
+    def __init__(self, parent: Any) -> None:
+        greenlet.greenlet.__init__(self, None, parent)
 
     def kill(self, *throw_args: Any) -> Any:
         """Raise GreenletExit, or what is given, in the thread."""
@@ -357,15 +369,61 @@ class TaskThread(GreenThread):  # type: ignore[misc]
     def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """What runs in the thread."""
         try:
-            self._exit_event.send(function(*args, **kwargs))
+            self._result = function(*args, **kwargs)
         except BaseException:
-            self._exit_event.send_exception(*sys.exc_info())
-        self._resolve_links()
+            self.exc_info = sys.exc_info()
+        self._end()
+
+    run: Callable[..., None] = main  # which greenlet calls
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._end_event is not None:
+            self._end_event.send(None)
+        if self._links is not None:
+            self._call_links(self._links)
+
+    def _call_links(self, links: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> None:
+        self._calls_links = True
+        try:
+            while links:
+                fn, args = links.pop(0)
+                fn(self, *args)
+        finally:
+            self._calls_links = False
+
+    def wait(self) -> Any:
+        """Wait for its end; returns or raises as what runs in it does."""
+        if not self.ended:
+            if self._end_event is None:
+                self._end_event = Event()
+            self._end_event.wait()
+        if self.exc_info is not None:
+            raise self.exc_info[1].with_traceback(self.exc_info[2])
+        return self._result
+
+    def link(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(thread, *args)` at its end, in the thread itself; at once when it has ended."""
+        if self._links is None:
+            self._links = []
+        self._links.append((fn, args))
+        if self.ended and not self._calls_links:
+            self._call_links(self._links)
+
+    def unlink(self, fn: Callable[..., object], *args: Any) -> bool:
+        """Take a `link` back; whether there was one."""
+        if self._links is None or (fn, args) not in self._links:
+            return False
+        self._links.remove((fn, args))
+        return True
 
 
 def spawn_task(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskThread:
     """Run `fn` in a `TaskThread`, which has `wait()`, `kill()` and `link(fn)`."""
-    return _start(TaskThread, fn, args, kwargs)
+    queue = _run_queue()
+    thread = TaskThread(queue.hub.greenlet)
+    queue.add(thread.switch, (fn, args, kwargs))
+    return thread
 
 
 def is_from_outside(exc: BaseException, since_s: float) -> bool:
@@ -383,16 +441,6 @@ def is_from_outside(exc: BaseException, since_s: float) -> bool:
     if isinstance(thread, TaskThread):
         return thread.killed and isinstance(exc, (GreenletExit, KeyboardInterrupt))
     return isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GreenletExit) and thread.parent is not None)
-
-
-ThreadT = TypeVar("ThreadT", bound=TaskThread)
-
-
-def _start(cls: type[ThreadT], fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> ThreadT:
-    queue = _run_queue()
-    thread = cls(queue.hub.greenlet)
-    queue.add(thread.switch, (fn, args, kwargs))
-    return thread
 
 
 def join_all(threads: Collection[Any]) -> None:
@@ -431,39 +479,140 @@ def wait_all(threads: Iterable[Any], timeout_s: float | None = None) -> list[Any
     return running
 
 
+def _work() -> None:
+    # Runs in each `WorkerThread`. It ends when nobody refers to it any more, so no variable here may, while it rests.
+    try:
+        while _run_next(current().successor().switch()):
+            pass
+    except BaseException:  # of the switch: it is killed, before it has begun with something or while it rests
+        _end_unless_resting(current())
+
+
+def _run_next(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> bool:
+    thread = current()
+    thread.main(*job, {})
+    if not thread.can_be_used_again():
+        thread.parent = thread.successor()
+        return False
+    thread.rest()
+    return True
+
+
+def _end_unless_resting(thread: WorkerThread) -> None:
+    if not thread.ended:
+        thread.exc_info = sys.exc_info()
+        thread._end()
+
+
+class _Caller:
+    # Who waits in `run_at_once`. It does not know for which thread: what is yet to wake it keeps none from new work.
+    __slots__ = ("thread",)
+
+    def __init__(self, thread: Any) -> None:
+        self.thread = thread
+
+    def wake(self) -> None:
+        if self.thread is not None:
+            self.thread.switch()
+
+
 class WorkerThread(TaskThread):
-    """A greenthread that runs foreign code first and has to finish in peace.
+    """A greenthread of a `WorkerPool`: runs foreign code first and has to finish in peace.
 
     A `Timeout` strikes the greenthread in which it was made, whatever that is doing by then. One that foreign code,
     run by `call_without_leaks`, has left behind is dropped when it fires after that code's end.
+
+    To start a greenthread takes several times as long as to switch to one, so the pool uses them again. Nobody can
+    tell: only one that nothing refers to any more, no thread-local data, no timer and no variable, runs something new.
     """
 
+    run = staticmethod(_work)
     #: Stands for the foreign code that is running; None when there is none.
     scope: object | None = None
     #: What to call the thread in the log.
     label: object = "a worker"
-    #: Where to give its slot back.
+    #: Where to give its slot back. None: it got none, and what it is to run is simply called.
     pool: WorkerPool | None = None
+    #: How many references there are to one that only its pool knows.
+    own_references = 0
+    _caller: _Caller | None = None
 
-    def main(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """What runs in the thread."""
-        super().main(function, args, kwargs)
+    @property
+    def dead(self) -> bool:
+        """Whether it is over with what it has run, as for any greenthread."""
+        return self.ended or greenlet.greenlet.dead.__get__(self)
+
+    def start(self, function: Callable[..., Any], *args: Any) -> None:
+        """Begin at the next turn of the hub."""
+        if self.pool is None:
+            self.main(function, args, {})
+        else:
+            soon(self.switch, function, args)
+
+    def run_at_once(self, function: Callable[..., Any], *args: Any) -> None:
+        """Begin at once, and return when the thread has ended, or calls `let_caller_go`.
+
+        For a caller that would do nothing but wait: it saves both the way through the hub.
+        """
+        if self.pool is None:
+            self.main(function, args, {})
+            return
+        caller = self._caller = _Caller(current())
+        try:
+            self.switch(function, args)
+        finally:
+            self._caller = caller.thread = None  # also when it was let go, or killed: the end must not wake it any more
+
+    def let_caller_go(self) -> None:
+        """Let the caller of `run_at_once` go on at the next turn of the hub, if this thread has not ended by then."""
+        if self._caller is not None:
+            soon(self._caller.wake)
+
+    def successor(self) -> Any:
+        """Where control goes when this has nothing to run."""
+        return self.parent if self._caller is None else self._caller.thread
+
+    def _end(self) -> None:
+        super()._end()
         if self.pool is not None:
             self.pool._spawn_done(self)
+
+    def can_be_used_again(self) -> bool:
+        """Whether nothing of what ran in it is left, as far as can be told from within."""
+        has_outcome = self.exc_info is not None or self._result is not None
+        return self.pool is not None and not has_outcome and not weakref.getweakrefcount(self)
+
+    def rest(self) -> None:
+        """Keep nothing alive any more, the pool included: it would not be collected together with this."""
+        pool, self.pool = self.pool, None
+        self.label = WorkerThread.label
+        self.gr_context = None
+        pool.idle_threads.append(self)  # type: ignore[union-attr]
+
+    def get_ready(self) -> None:
+        """Begin, and wait for something to run."""
+        self._caller = _Caller(current())
+        self.switch()
+        self._caller = None
+
+    def renew(self) -> None:
+        """Be as a new one."""
+        self.ended = self.killed = False
+        self.scope = self._end_event = None
 
     # Timeouts, and all else that wants to raise something here later, look `throw` up when they are made, and call
     # what they got when they fire. So it can carry where it was made.
     @property
     def throw(self) -> Callable[..., Any]:
         """Raises an exception in this thread, like the method of the same name that it stands for."""
-        return partial(_throw_if_current, self, self.scope)
+        return partial(_throw_if_current, self, self.scope, self.label)
 
 
-def _throw_if_current(thread: WorkerThread, scope: object | None, *args: Any) -> Any:
+def _throw_if_current(thread: WorkerThread, scope: object | None, label: object, *args: Any) -> Any:
     if not thread.dead and (scope is None or scope is thread.scope):
         return greenlet.greenlet.throw(thread, *args)
     # From the hub, which must not wait; a log handler may.
-    spawn_detached(_log.warning, "%s had left a timeout running (%r): dropped", thread.label, *args[:1])
+    spawn_detached(_log.warning, "%s had left a timeout running (%r): dropped", label, *args[:1])
     return None
 
 
@@ -485,22 +634,48 @@ class WorkerPool(GreenPool):  # type: ignore[misc]
     :param size: how many may run at once
     """
 
-    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkerThread:
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.idle_threads: list[WorkerThread] = []
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> WorkerThread:
         """Run `function` in a thread of its own; blocks while the pool is full.
 
-        In a thread of this very pool it does not block but calls the function, since the pool might never have room.
+        In a thread of this very pool it does not block but calls the function.
         """
-        if self.sem.balance > 0:  # nobody waits: spares the call on the path of every message
+        thread = self.new_thread()
+        thread.start(function, *args)
+        return thread
+
+    def new_thread(self) -> WorkerThread:
+        """A thread for the caller to start; blocks while the pool is full.
+
+        In a thread of this very pool it does not block, since the pool might never have room: what it returns then
+        calls the function where it is started.
+        """
+        if self.sem.counter > 0 and not self.sem._waiters:  # spares the call on the path of every message
             self.sem.counter -= 1
         elif current() in self.coroutines_running:
-            thread = WorkerThread(current())
-            thread.main(function, args, kwargs)
-            return thread
+            return WorkerThread(current())
         else:
             self.sem.acquire()
-        thread = _start(WorkerThread, function, args, kwargs)
+        thread = self._idle_thread() or self._another_thread()
         thread.pool = self
         self.coroutines_running.add(thread)
+        return thread
+
+    def _idle_thread(self) -> WorkerThread | None:
+        while self.idle_threads:
+            thread = self.idle_threads.pop()
+            if sys.getrefcount(thread) == thread.own_references and not weakref.getweakrefcount(thread):
+                thread.renew()
+                return thread
+        return None
+
+    def _another_thread(self) -> WorkerThread:
+        thread = WorkerThread(eventlet.hubs.get_hub().greenlet)
+        thread.get_ready()
+        thread.own_references = sys.getrefcount(thread)
         return thread
 
     def waitall(self) -> None:

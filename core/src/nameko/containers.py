@@ -15,7 +15,7 @@ from typing import Any
 
 from nameko import concurrency, serialization
 from nameko._worker_context import Headers, WorkerContext, new_call_id
-from nameko.concurrency import Event, GreenletExit, SpawningSet, WorkerPool
+from nameko.concurrency import Event, GreenletExit, SpawningSet, WorkerPool, WorkerThread
 from nameko.config import config as global_config
 from nameko.constants import (
     DEFAULT_MAX_WORKERS,
@@ -387,19 +387,71 @@ class ServiceContainer:
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
-        if self._being_killed or not self._takes_workers:
-            raise self._going_down()
-        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
-        worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
+        self._refuse_when_going_down()
+        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, headers, fired_at)
         worker_ctx.message = message
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
+        self._take_in(thread, worker_ctx)
+        return worker_ctx
+
+    def run_worker(
+        self,
+        entrypoint: Entrypoint,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        context_data: Mapping[str, Any] | None = None,
+        handle_result: ResultHandler | None = None,
+        fired_at: float | None = None,
+        headers: Headers | None = None,
+    ) -> WorkerContext:
+        """Run the entrypoint's method in a worker, for a caller with nothing to do but to wait for `handle_result`.
+
+        Takes the same arguments as `spawn_worker` and runs the same worker, but begins it at once and usually returns
+        after its end, at a fraction of the cost. A caller that has to wait for `handle_result` must do so all the same:
+        it may give the outcome away later, it is not called when the worker is killed together with the container, and
+        a container class that overrides `spawn_worker` has it called here.
+
+        :raises ContainerBeingKilled: when the container is going down
+        :raises: whatever the constructor of the service class raises
+        """
+        pool = self._worker_pool
+        if type(pool) is not WorkerPool or getattr(self.spawn_worker, "__func__", None) is not _SPAWN_WORKER:
+            options = {"fired_at": fired_at, "headers": headers}
+            given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+            return self.spawn_worker(
+                entrypoint, args, kwargs, context_data=context_data, handle_result=handle_result, **given
+            )
+        self._refuse_when_going_down()
+        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, headers, fired_at)
+        thread = pool.new_thread()
+        self._take_in(thread, worker_ctx)
+        thread.run_at_once(self._run_worker, worker_ctx, handle_result)
+        return worker_ctx
+
+    def _worker_context(
+        self,
+        entrypoint: Entrypoint,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        context_data: Mapping[str, Any] | None,
+        headers: Headers | None,
+        fired_at: float | None,
+    ) -> WorkerContext:
+        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
+        worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
+        return worker_ctx
+
+    def _take_in(self, thread: Any, worker_ctx: WorkerContext) -> None:
         if self._being_killed or not self._takes_workers:  # meanwhile, while it waited for a slot
             thread.kill()
             raise self._going_down()
         thread.label = worker_ctx
         self._worker_threads[worker_ctx] = thread
         thread.link(self._handle_worker_exited, worker_ctx)
-        return worker_ctx
+
+    def _refuse_when_going_down(self) -> None:
+        if self._being_killed or not self._takes_workers:
+            raise self._going_down()
 
     def _going_down(self) -> ContainerBeingKilled:
         return ContainerBeingKilled(f"{self.service_name} is going down and takes no more work")
@@ -414,6 +466,7 @@ class ServiceContainer:
         try:
             if handle_result is not None:
                 result, exc_info = handle_result(worker_ctx, result, exc_info)
+                self._let_caller_go(worker_ctx)
             if observers.worker_result:
                 notify(observers.worker_result, worker_ctx=worker_ctx, result=result, exc_info=exc_info)
             self._worker_result(worker_ctx, result, exc_info)
@@ -428,6 +481,13 @@ class ServiceContainer:
                 )
         finally:
             del exc_info  # its traceback may refer to this frame
+
+    def _let_caller_go(self, worker_ctx: WorkerContext) -> None:
+        # What is left to do may take its time, if there is anything.
+        if self.dependencies or self.observers.worker_result or self.observers.worker_finished:
+            thread = concurrency.current()
+            if type(thread) is WorkerThread:
+                thread.let_caller_go()
 
     def _call_method(self, worker_ctx: WorkerContext) -> tuple[Any, ExcInfo | None]:
         method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)  # type: ignore[arg-type]
@@ -506,6 +566,9 @@ class ServiceContainer:
 
     def __repr__(self) -> str:
         return f"<ServiceContainer [{self.service_name}] at 0x{id(self):x}>"
+
+
+_SPAWN_WORKER = ServiceContainer.spawn_worker
 
 
 def _number(config: Mapping[str, Any], key: str, default: float, minimum: float = 0) -> float:

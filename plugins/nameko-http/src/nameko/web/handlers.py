@@ -84,7 +84,7 @@ class HttpRequestHandler(Entrypoint):
             args, kwargs = self.get_entrypoint_parameters(request)
             self._check_shape(args, kwargs)
             outcome = Outcome()
-            self.container.spawn_worker(
+            self.container.run_worker(
                 self,
                 args,
                 kwargs,
