@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import kombu
@@ -14,6 +15,7 @@ from kombu import Exchange, Queue
 
 from nameko import concurrency
 from nameko.amqp import Backoff, Retry
+from nameko.amqp._retry_wire import retry_headers
 from nameko.amqp.memory import Transport
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError
@@ -290,7 +292,7 @@ class TestRetrying:
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
 
-    @pytest.mark.parametrize("nonsense", [-5, "many", 0, True, None, [1]])
+    @pytest.mark.parametrize("nonsense", [-5, "many", 0, True, None, [1], 2**63 - 1])
     def test_attempts_that_are_no_number_count_as_none(
         self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, nonsense: Any
     ) -> None:
@@ -298,6 +300,16 @@ class TestRetrying:
         outside.send("x", headers={"nameko-retry-attempts": nonsense, "nameko-retry-exchange": 3})
         eventually(lambda: outside.depth(DEAD) == 1)
         assert len(calls) == 2
+
+    def test_headers_that_cannot_be_sent_again_are_left_out(self, caplog: pytest.LogCaptureFixture) -> None:
+        # An unsigned number of 64 bits can be received, but the library that encodes headers has signed ones only.
+        message = SimpleNamespace(headers={"huge": 2**64 - 1}, delivery_info={"exchange": "e", "routing_key": "k"})
+        assert retry_headers(message, 1, None) == {
+            "nameko-retry-attempts": 1,
+            "nameko-retry-exchange": "e",
+            "nameko-retry-routing-key": "k",
+        }
+        assert "the headers of a message are dropped, as they cannot be encoded" in caplog.text
 
     def test_the_origin_is_told_to_overridden_methods(
         self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually

@@ -50,6 +50,8 @@ _MAX_NAME_BYTES = 255
 # A day more than a message stays in it, so that no queue goes away with a message: a declaration prolongs its life, and
 # there is one within the hour before every message (see `Retrier`). Never change it: queues that exist have it.
 _EXPIRES_AFTER_MS = 24 * 3600 * 1000
+#: The most attempts. More of them in a header are nobody's count, and might not fit into one with one more.
+MAX_ATTEMPTS = 1_000_000
 #: The longest delay: RabbitMQ takes times up to 2^32 - 1 ms.
 MAX_DELAY_S = 30 * 24 * 3600
 
@@ -102,7 +104,8 @@ def derived_name(base: str, suffix: str) -> str:
 
 def attempts_in(headers: Mapping[Any, Any]) -> int:
     """How many times the method has run for the message; 0 when the header is missing or nonsense."""
-    return _positive(headers.get(ATTEMPTS)) or 0
+    attempts = _positive(headers.get(ATTEMPTS)) or 0
+    return attempts if attempts <= MAX_ATTEMPTS else 0
 
 
 def deadline_ms_in(headers: Mapping[Any, Any]) -> int | None:
@@ -140,7 +143,12 @@ def _is_mark(name: Any) -> bool:
 
 def _bare(headers: Mapping[Any, Any]) -> dict[Any, Any]:
     kept = {name: value for name, value in without_marks(headers).items() if name not in _OF_THE_PUBLISHER}
-    if len(dumps("F", [kept])) <= _MAX_FOREIGN_BYTES:
+    try:
+        size = len(dumps("F", [kept]))
+    except Exception as exc:  # not everything that can be decoded can be encoded
+        _log.warning("the headers of a message are dropped, as they cannot be encoded: %s", exc)
+        return {}
+    if size <= _MAX_FOREIGN_BYTES:
         return kept
     # With ours they would not fit into a frame, and the broker would close the connection, at every attempt.
     _log.warning("the headers of a message are dropped, as they exceed %d bytes", _MAX_FOREIGN_BYTES)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from nameko import concurrency
 from nameko.amqp._retry_wire import (
     DEAD_ERROR,
+    MAX_ATTEMPTS,
     MAX_DELAY_S,
     Address,
     attempts_in,
@@ -53,7 +54,6 @@ ATTEMPTS_CONFIG_KEY = "RETRY_ATTEMPTS"
 DELAY_CONFIG_KEY = "RETRY_DELAY"
 MAX_DELAY_CONFIG_KEY = "RETRY_MAX_DELAY"
 
-_MAX_ATTEMPTS = 1_000_000
 _MAX_FACTOR = 100
 # With the greatest factor, far beyond the longest delay and far within the range of a float.
 _MAX_EXPONENT = 64
@@ -170,7 +170,7 @@ def check_declaration(retry: object, requeue_on_error: bool, declared_on: str) -
 
 
 def _check_attempts(what: str, value: object) -> None:
-    _check_number(what, value, 1, _MAX_ATTEMPTS)
+    _check_number(what, value, 1, MAX_ATTEMPTS)
     if not isinstance(value, int):
         raise ConfigurationError(f"{what} must be a whole number, not {value!r}.")
 
