@@ -230,3 +230,36 @@ def test_a_module_that_does_not_import_is_a_finding(project: Any, check: Check) 
     assert re.search("module 'service' cannot be imported: .*NoSuchName", found["service"][0][0])
     assert "`nameko.rpc` has no `NoSuchName`" in found["service.py:1"][0][0]
     assert done.returncode == 1
+
+
+def test_a_module_that_is_no_python_is_a_finding(project: Any, check: Check) -> None:
+    project.write("service.py", "import nameko.rpc\ndef broken(:\n")
+
+    done = check("service")
+
+    found = findings(done.stdout)
+    assert "module 'service' cannot be imported: SyntaxError" in found["service"][0][0]
+    assert found["service.py:2"][0][0] == "this is not Python: invalid syntax"
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_name_that_is_not_what_it_was_is_a_finding(project: Any, check: Check) -> None:
+    project.write(
+        "service.py",
+        """
+        from nameko.rpc import rpc
+        from nameko.standalone.rpc import SingleThreadedReplyListener
+
+        class Service:
+            name = "service"
+
+            @rpc
+            def hello(self): pass
+        """,
+    )
+
+    found = findings(check("service", "-d", "AMQP_URI=memory://").stdout)
+
+    ((difference, remedy),) = [each for place in found.values() for each in place]
+    assert "is made with the configuration" in difference
+    assert "pass `timeout` to the proxy" in remedy

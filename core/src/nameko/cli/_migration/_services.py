@@ -59,9 +59,18 @@ def _comes_from(extension: Extension, module: str) -> bool:
 
 
 def _finding(service_cls: type, difference: str, remedy: str) -> Finding:
-    try:
-        file, line = inspect.getsourcefile(service_cls), inspect.getsourcelines(service_cls)[1]
-    except (OSError, TypeError):  # made at run time
-        file, line = None, 0
+    file, line = _source_of(service_cls)
     place = shown_path(file) if file else f"{service_cls.__module__}:{service_cls.__qualname__}"
     return Finding(place, line, f"service {getattr(service_cls, 'name', '?')!r}: {difference}", remedy)
+
+
+def _source_of(service_cls: type) -> tuple[str | None, int]:
+    """File and line of a class; neither, when it was made at run time."""
+    try:
+        lines, line = inspect.getsourcelines(service_cls)
+    except (OSError, TypeError):
+        return None, 0
+    # Python 3.13 has the line from the class, and takes it for one of the module's file, whatever stands there.
+    if not any(each.lstrip().startswith(f"class {service_cls.__name__}") for each in lines):
+        return None, 0
+    return inspect.getsourcefile(service_cls), line

@@ -18,6 +18,13 @@ _REPLACEMENTS = {
     "nameko.standalone.rpc.PollingQueueConsumer": "consume the queue with `nameko.amqp.blocking.BlockingClient`",
     "nameko.standalone.rpc.ConsumeEvent": "wait with the `result()` of what `call_async` returns",
 }
+#: Names that are there, but not what they were.
+_CHANGED = {
+    "nameko.standalone.rpc.SingleThreadedReplyListener": (
+        "`SingleThreadedReplyListener` is made with the configuration, not with a timeout, and is no extension",
+        "pass `timeout` to the proxy rather than a `reply_listener_cls`",
+    ),
+}
 _GUIDE = "see `Names that differ` in the migration guide"
 
 #: Arguments of extensions and proxies: name, values that matter (None: all), what differs, remedy.
@@ -86,9 +93,14 @@ def _is_in(file: str, root: str) -> bool:
 
 
 def check_source(path: str) -> Iterator[Finding]:
-    """Findings in the Python source at `path`, which is one that could be imported."""
-    tree = ast.parse(Path(path).read_bytes(), path)
+    """Findings in the Python source at `path`."""
     shown = shown_path(path)
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+    except (SyntaxError, ValueError) as exc:  # ValueError: null bytes
+        place = getattr(exc, "lineno", None) or 0
+        yield Finding(shown, place, f"this is not Python: {getattr(exc, 'msg', exc)}", "mend it, then check again")
+        return
     for node in ast.walk(tree):
         for difference, remedy in _check_node(node):
             yield Finding(shown, getattr(node, "lineno", 0), difference, remedy)
@@ -130,6 +142,8 @@ def _check_name(path: str) -> Iterator[tuple[str, str]]:
     if not hasattr(module, name):
         remedy = _REPLACEMENTS.get(path) or f"{_GUIDE}{did_you_mean(name, dir(module))}"
         yield f"`{module_name}` has no `{name}`", remedy
+    elif path in _CHANGED:
+        yield _CHANGED[path]
 
 
 def _is_module(path: str) -> bool:
