@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from nameko.testing.plugins import write_distribution
+
 NAMEKO = [sys.executable, "-m", "nameko"]
 
 
@@ -55,12 +57,7 @@ class Project:
     ) -> None:
         """Make an installed distribution that brings plugins; their modules are for `write`."""
         self.environ["PYTHONPATH"] = str(self.path)
-        metadata = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
-        metadata += [f"Requires-Dist: {each}" for each in requires]
-        items = [f"{name} = {target}" for name, target in entry_points.items()]
-        directory = f"{distribution.replace('-', '_')}-{version}.dist-info"
-        self.write(f"{directory}/METADATA", "\n".join([*metadata, ""]))
-        self.write(f"{directory}/entry_points.txt", "\n".join(["[nameko]", *items, ""]))
+        write_distribution(self.path, distribution, entry_points, version=version, requires=requires)
 
     def nameko(self, *arguments: str, stdin: str = "", timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
         """Run `nameko` to its end."""

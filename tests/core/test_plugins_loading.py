@@ -12,6 +12,7 @@ import pytest
 
 from nameko.exceptions import ConfigurationError, PluginError
 from nameko.plugins import PluginManager, Selection, Status, find_plugins, plugins_for
+from nameko.testing.plugins import write_distribution
 
 Install = Callable[..., None]
 
@@ -32,14 +33,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         requires: tuple[str, ...] = (),
         **modules: str,
     ) -> None:
-        info = tmp_path / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        lines = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
-        (info / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {each}" for each in requires)]) + "\n")
-        items = [f"{name} = {target}" for name, target in entry_points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[nameko]", *items]) + "\n")
-        for name, source in modules.items():
-            (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        write_distribution(tmp_path, distribution, entry_points, version=version, requires=requires, modules=modules)
 
     yield install
     for name in set(sys.modules) - before:
@@ -356,3 +350,38 @@ def test_loading_says_nothing_when_all_is_well(install: Install, caplog: pytest.
     with caplog.at_level(logging.INFO):
         plugins_for({})
     assert caplog.records == []
+
+
+def test_an_object_that_cannot_be_looked_at(install: Install) -> None:
+    source = """
+        class Odd:
+            def __dir__(self):
+                raise ZeroDivisionError("odd")
+
+        plugin = Odd()
+    """
+    install("acme-good", {"good": "acme_good"}, acme_good=READY)
+    install("acme-odd", {"odd": "acme_odd:plugin"}, acme_odd=source)
+    manager = PluginManager.load(Selection())
+    assert statuses(manager) == {"good": Status.LOADED, "odd": Status.INVALID_HOOK}
+    assert problems(manager)["odd"] == "its attributes cannot be read: ZeroDivisionError: odd"
+
+
+def test_a_timeout_in_an_import_is_the_modules(install: Install) -> None:
+    source = """
+        from nameko.concurrency import Timeout, sleep
+
+        Timeout(0.01)
+        sleep(10)
+    """
+    install("acme-slow", {"slow": "acme_slow"}, acme_slow=source)
+    assert statuses(PluginManager.load(Selection())) == {"slow": Status.NOT_IMPORTABLE}
+
+
+@pytest.mark.parametrize("metadata", [None, "", "Metadata-Version: 2.1\n"])
+def test_metadata_that_is_damaged(install: Install, tmp_path: Path, metadata: str | None) -> None:
+    install("acme-audit", {"audit": "acme_audit"}, acme_audit=READY)
+    path = tmp_path / "acme_audit-1.2.dist-info/METADATA"
+    path.unlink() if metadata is None else path.write_text(metadata)
+    (info,) = [info for info in plugins_for({}).loaded if info.name == "audit"]
+    assert info.origin == "acme_audit 1.2"

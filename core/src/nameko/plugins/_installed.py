@@ -19,6 +19,14 @@ _INFO = ".dist-info"
 class Distribution(Protocol):
     """As much of `importlib_metadata.Distribution` as is needed here."""
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+
     def read_text(self, filename: str) -> str | None:
         """A file of the distribution's metadata; None when there is none of that name."""
 
@@ -28,6 +36,19 @@ class _WheelDistribution:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+
+    # As the directory is called, for one whose metadata is damaged; else it says the same.
+    @property
+    def name(self) -> str:
+        return self._words[0]
+
+    @property
+    def version(self) -> str:
+        return self._words[2]
+
+    @property
+    def _words(self) -> tuple[str, str, str]:
+        return os.path.basename(self._directory).removesuffix(_INFO).partition("-")
 
     def read_text(self, filename: str) -> str | None:
         try:

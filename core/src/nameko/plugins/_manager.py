@@ -78,9 +78,12 @@ class PluginManager:
     def _import(self, info: PluginInfo) -> None:
         from importlib_metadata import EntryPoint
 
+        since_s = monotonic()
         try:
             plugin = EntryPoint(info.name, info.target, ENTRY_POINT_GROUP).load()
-        except (Exception, SystemExit) as exc:
+        except BaseException as exc:
+            if is_not_its_own(exc, since_s):
+                raise
             from nameko.import_failures import describe_import_failure
 
             problem = f"cannot be imported: {describe_import_failure(exc)}"
@@ -89,7 +92,10 @@ class PluginManager:
             self._register(info, plugin)
 
     def _register(self, info: PluginInfo, plugin: object) -> None:
-        fault = find_fault(self._pluggy, plugin) or self._register_with_pluggy(info.name, plugin)
+        try:
+            fault = find_fault(self._pluggy, plugin) or self._register_with_pluggy(info.name, plugin)
+        except Exception as exc:  # an attribute of the plugin may be anything
+            fault = Status.INVALID_HOOK, f"its attributes cannot be read: {type(exc).__name__}: {exc}"
         self.plugins.append(info.with_status(*fault) if fault else info.with_status(Status.LOADED, ""))
 
     def _register_with_pluggy(self, name: str, plugin: object) -> tuple[Status, str] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nameko.plugins._installed import Distribution, installed_distributions, normalized
 
@@ -27,11 +26,11 @@ class Metadata:
     requirements: Sequence[str]
 
     @classmethod
-    def of(cls, distribution: Any) -> Metadata:
+    def of(cls, distribution: Distribution) -> Metadata:
         """Read it from a distribution, ours or that of `importlib_metadata`."""
         text = distribution.read_text("METADATA")
-        if text is None:  # not installed from a wheel
-            return cls(distribution.metadata["Name"], distribution.version, distribution.requires or ())
+        if text is None:  # not installed from a wheel, or damaged
+            return cls(distribution.name, distribution.version, getattr(distribution, "requires", None) or ())
         found: dict[str, list[str]] = {"Name": [], "Version": [], "Requires-Dist": []}
         for line in text.splitlines():
             if not line:
@@ -39,7 +38,8 @@ class Metadata:
             key, _, value = line.partition(": ")
             if key in found:
                 found[key].append(value)
-        return cls(found["Name"][0], found["Version"][0], found["Requires-Dist"])
+        name, version = (found["Name"] or [distribution.name])[0], (found["Version"] or [distribution.version])[0]
+        return cls(name, version, found["Requires-Dist"])
 
     def find_conflict(self, installed: Mapping[str, Distribution]) -> str:
         """Which of nameko's own distributions is installed in a version that this one refuses; empty when none is.
