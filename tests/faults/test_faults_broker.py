@@ -159,7 +159,7 @@ class Relay:
     @event_handler("source", "ask")
     def ask(self, number):
         # By then it is known. What was on its way before arrives when the alarm ends.
-        known = ("unready", "the_broker_takes_no_messages:_low_on_memory")
+        known = ("unready", "the_broker_takes_no_messages:_low_on_RESOURCE")
         self.measure(known, "ask", number, lambda: self.sink.echo(number))
 
     @event_handler("source", "happened")
@@ -184,19 +184,38 @@ class Relay:
 PUBLISH_TIMEOUT_S = 3
 
 
-def raise_alarm(node: Node, log: Log) -> None:
-    """Let the broker be short of memory, and handlers know."""
-    node.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+LIMITS = {
+    "memory": ("set_vm_memory_high_watermark", "absolute", "1MB"),
+    "disk": ("set_disk_free_limit", "900000GB"),
+}
+NO_LIMITS = {"memory": ("set_vm_memory_high_watermark", "0.9"), "disk": ("set_disk_free_limit", "1MB")}
+
+
+def raise_alarm(node: Node, log: Log, resource: str) -> None:
+    """Let the broker be short of memory or disk, and handlers know."""
+    node.ctl(*LIMITS[resource])
     with log.path.open("a") as journal:
         print("alarm 0", file=journal)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(180)
-def test_row_9_memory_alarm(
-    node: Node, proxy: Proxy, run_services: Any, node_uri: str, log: Log, figure: Figure, eventually: Eventually
+@pytest.mark.parametrize(
+    "resource", [pytest.param("memory", marks=pytest.mark.faults), pytest.param("disk", marks=pytest.mark.matrix)]
+)
+def test_row_9_alarm(
+    resource: str,
+    node: Node,
+    proxy: Proxy,
+    run_services: Any,
+    node_uri: str,
+    log: Log,
+    figure: Figure,
+    eventually: Eventually,
 ) -> None:
-    services = [run_services(SINK), run_services(BLOCKED, PUBLISH_TIMEOUT=PUBLISH_TIMEOUT_S)]
+    services = [
+        run_services(SINK),
+        run_services(BLOCKED.replace("RESOURCE", resource), PUBLISH_TIMEOUT=PUBLISH_TIMEOUT_S),
+    ]
     dispatch = event_dispatcher({"AMQP_URI": node_uri})
     for kind in ("relay", "ask"):
         for number in (1, 2):
@@ -204,13 +223,13 @@ def test_row_9_memory_alarm(
     send(node_uri, log, 1, 3 * PREFETCH)
     accepted = proxy.count("accepted")
     try:
-        raise_alarm(node, log)
+        raise_alarm(node, log, resource)
         eventually(lambda: len(log("relay")) == len(log("ask")) == 2, timeout_s=20)
         eventually(lambda: len(effects(log)) == 3 * PREFETCH)  # consumes on, and its acknowledgements arrive
         time.sleep(2 * HEARTBEAT_S + 2)
         assert proxy.count("accepted") == accepted  # heartbeats go on
     finally:
-        node.ctl("set_vm_memory_high_watermark", "0.9")
+        lift_alarm(node, resource)
     assert {line[2] for line in log("relay")} == {"PublishTimeout"}
     assert {line[2] for line in log("ask")} == {"RpcTimeout"}
     figure("seconds until publish raises", max(float(line[3]) for line in log("relay")), PUBLISH_TIMEOUT_S + 0.5)
@@ -224,6 +243,11 @@ def test_row_9_memory_alarm(
     assert "connection unblocked" in services[1].output
     assert judge(log).clean
     assert all(each.status is None for each in services)
+
+
+def lift_alarm(node: Node, resource: str) -> None:
+    """Let it have enough again."""
+    node.ctl(*NO_LIMITS[resource])
 
 
 # -- row 10: SIGTERM in these states
@@ -269,11 +293,11 @@ def test_row_10_sigterm_during_a_memory_alarm(
     busy = run_services(BLOCKED, SHUTDOWN_TIMEOUT=SHUTDOWN_TIMEOUT_S, PUBLISH_TIMEOUT=60)
     event_dispatcher({"AMQP_URI": node_uri})("source", "relay", 1)
     try:
-        raise_alarm(node, log)
+        raise_alarm(node, log, "memory")
         busy.expect("connection blocked")
         assert_ends_in_time(busy, figure)
     finally:
-        node.ctl("set_vm_memory_high_watermark", "0.9")
+        lift_alarm(node, "memory")
 
 
 @pytest.mark.matrix
