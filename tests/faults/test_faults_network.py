@@ -23,6 +23,8 @@ Eventually = Callable[..., Any]
 Figure = Callable[[str, float, float], None]
 
 PREFETCH = 10  # what `max_workers` makes it
+# So long a test takes at most that waits for heartbeats to be missed.
+TIMEOUT_S = 80 + 10 * HEARTBEAT_S
 #: Within this a connection that fell silent has to be given up.
 DETECT_S = 2 * HEARTBEAT_S + 2
 BACK_S = 2.0
@@ -72,7 +74,7 @@ def send(dispatch: Any, log: Log) -> Callable[[int, int], None]:
     return run
 
 
-def seconds_until(condition: Callable[[], object], eventually: Eventually, timeout_s: float = 60) -> float:
+def seconds_until(condition: Callable[[], object], eventually: Eventually, timeout_s: float = TIMEOUT_S) -> float:
     started_at = time.monotonic()
     eventually(condition, timeout_s=timeout_s)
     return time.monotonic() - started_at
@@ -157,6 +159,7 @@ def blackhole_and_heal(
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(TIMEOUT_S)
 def test_row_3_half_open_both_ways(
     proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
 ) -> None:
@@ -166,7 +169,7 @@ def test_row_3_half_open_both_ways(
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_row_3_broker_stands_still(
     node: Node, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
 ) -> None:
@@ -185,7 +188,7 @@ def test_row_3_broker_stands_still(
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_row_4_half_open_one_way(
     direction: str, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
@@ -219,7 +222,7 @@ PUBLISH_TIMEOUT_S = 3
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_row_5_half_open_publisher(
     proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
 ) -> None:
@@ -259,7 +262,7 @@ def test_row_11_the_broker_closes_all_connections(
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_row_28_process_stands_still(
     node: Node, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
 ) -> None:

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: The heartbeat of all connections, in seconds; the limits of the fault matrix are told in it.
-HEARTBEAT_S = 4
+HEARTBEAT_S = int(os.environ.get("NAMEKO_FAULTS_HEARTBEAT", "4"))
 
 
 @pytest.fixture(scope="session")

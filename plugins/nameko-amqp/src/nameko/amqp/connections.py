@@ -359,9 +359,8 @@ class _Heart:
         self._drop = drop
         self._interval_s = float(raw.heartbeat)
         self._tick_s = self._interval_s / self._TICKS_PER_INTERVAL
-        self._due_at = monotonic() + self._tick_s
         self._awake_since = monotonic()
-        self._timer = concurrency.schedule(self._tick_s, self._tick)
+        self._schedule(monotonic())
         self._watch = watch
         watch.add(self)
 
@@ -388,11 +387,21 @@ class _Heart:
                 self._raw.send_heartbeat()
             except Exception as exc:  # the reader finds out as well, and deals with it
                 _log.debug("heartbeat: %s", describe(exc))
-        self._due_at = now + self._tick_s
-        self._timer = concurrency.schedule(self._tick_s, self._tick)
+        self._schedule(now)
+
+    def _schedule(self, now: float) -> None:
+        # No later than when the broker will have been silent for too long.
+        patience_s = 2 * self._interval_s - self._silent_s(now)
+        delay_s = min(self._tick_s, max(patience_s, 0) + 0.05)
+        self._due_at = now + delay_s
+        self._timer = concurrency.schedule(delay_s, self._tick)
+
+    def _silent_s(self, now: float) -> float:
+        last_read_at: float = self._transport.last_read_at
+        return now - max(last_read_at, self._awake_since)
 
     def _defect(self, now: float) -> Exception | None:
-        silent_s = now - max(self._transport.last_read_at, self._awake_since)
+        silent_s = self._silent_s(now)
         if silent_s > 2 * self._interval_s:
             return ConnectionError(f"no sign of life from the broker for {silent_s:.0f} s")
         begun_at = self._raw.frame_incomplete_since
