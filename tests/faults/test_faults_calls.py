@@ -46,6 +46,7 @@ def call_in_vain(raw: Any, service: str, method: str, times: int) -> dict[str, A
 
 
 def assert_told_at_once(done: dict[str, Any], kind: str, times: int) -> None:
+    print(f"{times} x {kind}: median {done['seconds']['median'] * 1000:.1f} ms, left: {done['left']}")
     assert done["outcomes"] == {kind: times}
     assert done["left"]["calls"] == 0
     assert abs(done["left"]["greenthreads"]) <= 2
@@ -119,6 +120,7 @@ def test_a_deadline_is_on_the_wall_clock_and_a_late_reply_is_dropped(
         assert outcome["kind"] == "RpcTimeout"
         took_s.append(outcome["seconds"])
         slow.answer(request)
+    print(f"deadline {DEADLINE_S} s: {min(took_s):.3f} to {max(took_s):.3f} s")
     # None is early; what the machine does besides makes single ones late.
     assert min(took_s) >= DEADLINE_S - 0.01
     assert statistics.median(took_s) <= DEADLINE_S + 0.2, took_s
@@ -141,6 +143,7 @@ def test_calls_deeper_than_there_are_workers_time_out_and_the_service_goes_on(
     started_at = clock()
     reply = raw.call(f"subject.{method}", 9)  # five levels in each service
     assert reply["error"]["exc_type"] == "RpcTimeout" or "RpcTimeout" in reply["error"]["value"]
+    print(f"outermost call of {method}: {clock() - started_at:.2f} s")
     assert clock() - started_at <= 3 + 1  # the deadline of each of these calls, and a second
     assert median_echo_s(raw) <= 0.1
     assert raw.call(f"subject.{method}", 3)["result"] == 3

@@ -227,6 +227,7 @@ def test_no_message_stops_a_service_or_another_message(
         echoes_s[name] = observer.echo_s()
         assert subject.alive, f"{name}: {subject.output}"
     assert outcomes == {name: message.expected for name, message in CORPUS.items()}
+    print(f"echo after each: median {statistics.median(echoes_s.values()) * 1000:.1f} ms")
     # On a machine that is busy with something else, single ones take longer; a message that holds up the next, each.
     assert statistics.median(echoes_s.values()) <= 0.1, echoes_s
     assert subject.stop() == 0

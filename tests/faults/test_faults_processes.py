@@ -47,6 +47,7 @@ def test_sigterm_under_load_loses_and_repeats_nothing(pair: Any, eventually: Eve
     calls = under_load(site, cluster, ending, eventually)
     started_at = clock()
     assert ending.stop() == 0
+    print(f"ended after {clock() - started_at:.2f} s")
     assert clock() - started_at <= 30 + 2  # SHUTDOWN_TIMEOUT and two seconds; workers take a twentieth of one
     done_by_it = len([line for line in site.effects("done") if line[-1] == str(ending.pid)])
     assert [call.result() for call in calls] == list(range(CALLS))
@@ -65,6 +66,7 @@ def test_sigkill_under_load_loses_nothing_and_repeats_what_was_under_way(pair: A
     times = times_done(site)
     assert set(times) == {str(number) for number in range(CALLS)}
     twice = {number for number, count in times.items() if count > 1}
+    print(f"{len(twice)} duplicates")
     assert twice <= begun_by_it
     assert len(twice) <= PREFETCH
     assert other.alive
@@ -79,5 +81,6 @@ def test_what_a_killed_process_had_is_with_another_within_a_second(pair: Any, ev
     stuck.send(signal.SIGKILL)
     started_at = clock()
     eventually(lambda: len(site.effects("begun", 0)) == 2)
+    print(f"with another after {clock() - started_at:.2f} s")
     assert clock() - started_at <= 1
     assert site.effects("begun", 0)[1][-1] == str(other.pid)

@@ -46,6 +46,7 @@ def test_ticks_come_on_schedule(timers: Any) -> None:
     period_s = dict.fromkeys(NAMES, INTERVAL_S)
     period_s["overruns"] = statistics.mean(float(line[2]) for line in seen["overruns"])
     off = {name: len(seen[name]) - int(SPAN_S / period_s[name]) for name in NAMES}
+    print(f"ticks more or less than due: {off}")
     assert {name for name in NAMES if abs(off[name]) > 1} == set(), off
     assert hosted.alive
 
@@ -66,4 +67,5 @@ def test_sigterm_ends_them_within_a_second(timers: Any) -> None:
     assert hosted.stop() == 0
     ended_at = clock()
     assert {line[0] for line in site.effects() if float(line[1]) > asked_at + 1} == set()
+    print(f"ended after {ended_at - asked_at:.2f} s")
     assert ended_at - asked_at <= 1

@@ -38,6 +38,7 @@ def run_nameko(directory: Path, config: dict[str, Any]) -> tuple[int, str, float
     )
     ended_at = clock()
     imported_at = float(re.search(r"imported at (\S+)", done.stdout).group(1))  # type: ignore[union-attr]
+    print(f"ended after {ended_at - imported_at:.2f} s")
     return done.returncode, done.stdout + done.stderr, ended_at - imported_at
 
 

@@ -51,12 +51,12 @@ def call(callee: str) -> None:
 def call_once(cluster: ClusterRpcProxy, callee: str) -> None:
     number = next(numbers)
     log("call", number, callee)
-    started_at = time.monotonic()
+    started_at, text = time.monotonic(), ""
     try:
         outcome = "right" if cluster[callee].echo(number) == number else "wrong"
     except Exception as exc:
-        outcome = type(exc).__name__
-    log("outcome", number, outcome, time.monotonic() - started_at)
+        outcome, text = type(exc).__name__, str(exc)
+    log("outcome", number, outcome, time.monotonic() - started_at, text)
 
 
 threads = [threading.Thread(target=dispatch_events)]
