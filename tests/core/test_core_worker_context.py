@@ -109,10 +109,11 @@ ids = [new_call_id() for _ in range(1000)]
 assert all(str(uuid.UUID(each)) == each and uuid.UUID(each).version == 4 for each in ids)
 assert all(uuid.UUID(each).variant == uuid.RFC_4122 for each in ids)
 child = os.fork()
-print("\\n".join(new_call_id() for _ in range(300)), flush=True)
+more = [new_call_id() for _ in range(300)]
 if child:
-    assert os.waitpid(child, 0)[1] == 0
-    print("\\n".join(ids))
+    assert os.waitpid(child, 0)[1] == 0  # one after the other, so that their lines do not mix
+    more += ids
+print("\\n".join(more))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
     ids = done.stdout.split()
