@@ -15,6 +15,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "nameko-2.14.1": ("nameko==2.14.1", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
     "nameko-3.0.0rc11": ("nameko==3.0.0rc11", "importlib-metadata<5", "setuptools<70", "werkzeug<3"),
     "faststream": ("faststream[rabbit]",),
+    "chart": ("matplotlib",),
     "uvicorn": ("uvicorn[standard]", "starlette"),
 }
 
@@ -39,7 +40,13 @@ def python_of(peer: str) -> Path:
 
 def versions_of(peer: str) -> str:
     """The version of `peer` that is installed."""
-    name = {"nameko-2.14.1": "nameko", "nameko-3.0.0rc11": "nameko", "bare py-amqp": "amqp"}.get(peer, peer)
+    name = {
+        "nameko-2.14.1": "nameko",
+        "nameko-3.0.0rc11": "nameko",
+        "bare py-amqp": "amqp",
+        "nameko 3": "nameko",
+        "guaranteed loop": "nameko",
+    }.get(peer, peer)
     code = f"import importlib.metadata as m; print(m.version({name!r}))"
     answer = subprocess.run([str(python_of(peer)), "-c", code], check=True, capture_output=True, text=True)
     return answer.stdout.strip()

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from benchmarks.broker import broker_pid, delete_queues
 from benchmarks.environments import HERE, python_of
-
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+from benchmarks.processes import cpu_s
 
 SCRIPTS = {
     "nameko 3": "nameko_peer.py",
+    "guaranteed loop": "guaranteed_peer.py",
     "nameko-2.14.1": "nameko_peer.py",
     "nameko-3.0.0rc11": "nameko_peer.py",
     "faststream": "faststream_peer.py",
     "bare py-amqp": "pyamqp_peer.py",
 }
+
+# Seconds until a service is to be ready, and until it is to have handled what was sent to it.
+_READY_TIMEOUT_S = 60
+_HANDLED_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,26 @@ class Case:
     :param work: `rpc`, `nested` or `events`
     :param concurrency: calls in flight
     :param size_bytes: length of the payload
+    :param services: how many services share the work, in one process
     """
 
     name: str
     work: str
     concurrency: int
     size_bytes: int = 100
+    services: int = 1
+
+    def arguments(self, uri: str, seconds: float) -> list[str]:
+        """For the scripts of the peers."""
+        return [self.work, uri, str(self.concurrency), str(seconds), str(self.size_bytes), str(self.services)]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one peer: rates in calls a second, times in microseconds; processor time is per call."""
+    """One run of one peer: rates in calls a second, times in microseconds; processor time is per call.
+
+    :param handled_rate: events handled a second; 0 where there are none
+    """
 
     rate: float
     median_us: float
@@ -50,41 +63,66 @@ class Run:
     client_cpu_us: float
     service_cpu_us: float
     broker_cpu_us: float
+    handled_rate: float
 
 
-def cpu_s(pid: int) -> float:
-    """Processor seconds that the process `pid` has used, from /proc/<pid>/stat (fields 14 and 15, see proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+class Service:
+    """A peer's service, running."""
 
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = process.pid
 
-def broker_pid() -> int | None:
-    """The process of the RabbitMQ node on this machine."""
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if path.read_text().strip() == "beam.smp":
-                return int(path.parent.name)
-        except OSError:
-            continue
-    return None
+    def wait_for(self, word: str) -> list[str]:
+        """The rest of the next line that starts with `word`.
+
+        :raises RuntimeError: when the service ends before
+        """
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            first, *rest = line.split()
+            if first == word:
+                return rest
+        raise RuntimeError(f"the service ended with status {self._process.wait()} before it said {word}")
+
+    def wait_handled(self, count: int) -> float:
+        """Wait until it has handled so many events; how many a second, from the first to the last.
+
+        :raises TimeoutError: when it does not
+        """
+        deadline = time.monotonic() + _HANDLED_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._process.send_signal(signal.SIGUSR1)
+            handled, seconds = self.wait_for("HANDLED")
+            if int(handled) >= count:
+                return int(handled) / float(seconds)
+            time.sleep(0.1)
+        raise TimeoutError(f"{handled} of {count} events were handled in time")
 
 
 @contextmanager
-def service_of(peer: str, arguments: list[str]) -> Iterator[int]:
-    """The peer's service, consuming; its process id."""
+def service_of(peer: str, arguments: list[str]) -> Iterator[Service]:
+    """The peer's service, consuming."""
     command = [str(python_of(peer)), str(HERE / "peers" / SCRIPTS[peer]), "service", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    service = Service(process)
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == "READY":
-                break
-        else:
-            raise RuntimeError(f"{peer}: its service ended with status {process.wait()} before it was ready")
-        yield process.pid
+        service.wait_for("READY")
+        yield service
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
+
+
+def drive(peer: str, arguments: list[str], timeout_s: float) -> dict[str, float]:
+    """What the peer's client has measured.
+
+    :raises subprocess.CalledProcessError: when it fails
+    """
+    command = [str(python_of(peer)), str(HERE / "peers" / SCRIPTS[peer]), "client", *arguments]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout_s)
+    measured: dict[str, float] = json.loads(answer.stdout.strip().splitlines()[-1])
+    return measured
 
 
 def run(peer: str, case: Case, uri: str, seconds: float) -> Run:
@@ -92,22 +130,21 @@ def run(peer: str, case: Case, uri: str, seconds: float) -> Run:
 
     :raises subprocess.CalledProcessError: when its client fails
     """
-    arguments = [case.work, uri, str(case.concurrency), str(seconds), str(case.size_bytes)]
-    broker = broker_pid()
+    delete_queues(uri)
+    arguments = case.arguments(uri, seconds)
+    broker = broker_pid(uri)
     with service_of(peer, arguments) as service:
-        before = cpu_s(service), cpu_s(broker) if broker else 0.0
-        command = [str(python_of(peer)), str(HERE / "peers" / SCRIPTS[peer]), "client", *arguments]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds * 4 + 60)
-        after = cpu_s(service), cpu_s(broker) if broker else 0.0
-    measured = json.loads(answer.stdout.strip().splitlines()[-1])
-    calls, latencies = measured["calls"], sorted(measured["latencies_us"])
-    # The service and the broker also worked during the client's warm-up of one second.
-    share = measured["seconds"] / (measured["seconds"] + 1.0)
+        before = cpu_s(service.pid), cpu_s(broker) if broker else 0.0
+        measured = drive(peer, arguments, seconds * 4 + _READY_TIMEOUT_S)
+        handled_rate = service.wait_handled(int(measured["all_calls"])) if case.work == "events" else 0.0
+        after = cpu_s(service.pid), cpu_s(broker) if broker else 0.0
+    calls, latencies = measured["calls"], sorted(measured["latencies_us"])  # type: ignore[call-overload]
     return Run(
         rate=calls / measured["seconds"],
         median_us=statistics.median(latencies),
         p99_us=latencies[int(len(latencies) * 0.99)],
         client_cpu_us=measured["cpu_s"] / calls * 1e6,
-        service_cpu_us=(after[0] - before[0]) * share / calls * 1e6,
-        broker_cpu_us=(after[1] - before[1]) * share / calls * 1e6,
+        service_cpu_us=(after[0] - before[0]) / measured["all_calls"] * 1e6,
+        broker_cpu_us=(after[1] - before[1]) / measured["all_calls"] * 1e6,
+        handled_rate=handled_rate,
     )

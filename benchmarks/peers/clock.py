@@ -1,10 +1,11 @@
-"""What every client measures with: calls until a deadline, their latencies, the processor time of the process.
+"""What clients and services measure with: calls until a deadline, their latencies, processor time; events handled.
 
 Runs under each peer's interpreter, so it uses nothing but the standard library.
 """
 
 import json
 import random
+import signal
 import time
 
 
@@ -20,6 +21,7 @@ class Clock:
         self._warm_up_s = warm_up_s
         self._latencies = []
         self._calls = 0
+        self._all_calls = 0
         self._began = time.perf_counter()
         self._cpu_at_start = None
 
@@ -30,6 +32,7 @@ class Clock:
 
     def count(self, started):
         """One call that began at `started` (`time.perf_counter`) is complete."""
+        self._all_calls += 1
         now = time.perf_counter()
         if now < self._began + self._warm_up_s:
             return
@@ -47,6 +50,7 @@ class Clock:
             json.dumps(
                 {
                     "calls": self._calls,
+                    "all_calls": self._all_calls,
                     "seconds": time.perf_counter() - self._began - self._warm_up_s,
                     "latencies_us": [round(latency * 1e6, 1) for latency in sample],
                     "cpu_s": time.process_time() - (self._cpu_at_start or 0.0),
@@ -54,3 +58,22 @@ class Clock:
             ),
             flush=True,
         )
+
+
+class Handled:
+    """Counts events, and says how many and in which time, when it is asked to by SIGUSR1."""
+
+    def __init__(self):
+        self._count = 0
+        self._first = self._last = 0.0
+        signal.signal(signal.SIGUSR1, self._report)
+
+    def count(self):
+        """One event is handled."""
+        self._last = time.perf_counter()
+        if not self._count:
+            self._first = self._last
+        self._count += 1
+
+    def _report(self, *_):
+        print("HANDLED", self._count, max(self._last - self._first, 1e-9), flush=True)

@@ -7,7 +7,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from clock import Clock
+from clock import Clock, Handled
 from faststream import FastStream
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 
@@ -31,8 +31,10 @@ EVENTS = RabbitExchange("faststream-events", durable=True)
 def listener_of(broker):
     @broker.subscriber(RabbitQueue("faststream-listener", durable=True), EVENTS)
     async def handle(value: str) -> None:
-        pass
+        handled.count()
 
+
+handled = Handled()
 
 SERVICES = {"rpc": [echo_of], "nested": [echo_of, relay_of], "events": [listener_of]}
 

@@ -15,7 +15,7 @@ import time  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from clock import Clock  # noqa: E402
+from clock import Clock, Handled  # noqa: E402
 
 from nameko.containers import ServiceContainer  # noqa: E402
 from nameko.events import EventDispatcher, event_handler  # noqa: E402
@@ -48,38 +48,50 @@ class Listener:
 
     @event_handler("driver", "happened")
     def handle(self, payload):
-        pass
+        handled.count()
+
+
+handled = Handled()
+
+
+def echo_names(services):
+    return ["echo"] if services == 1 else [f"echo{number}" for number in range(services)]
 
 
 class Driver:
     name = "driver"
 
-    echo = RpcProxy("echo")
     relay = RpcProxy("relay")
     dispatch = EventDispatcher()
 
     @dummy
-    def drive(self, case, concurrency, seconds, payload):
-        act = {
-            "rpc": lambda: self.echo.echo(payload),
-            "nested": lambda: self.relay.relay(payload),
-            "events": lambda: self.dispatch("happened", payload),
+    def drive(self, case, concurrency, seconds, payload, services):
+        acts = {
+            "rpc": [getattr(self, name).echo for name in echo_names(services)],
+            "nested": [self.relay.relay],
+            "events": [lambda payload: self.dispatch("happened", payload)],
         }[case]
         clock = Clock(seconds)
 
-        def loop():
+        def loop(act):
             while clock.running:
                 started = time.perf_counter()
-                act()
+                act(payload)
                 clock.count(started)
 
-        threads = [eventlet.spawn(loop) for _ in range(concurrency)]
+        threads = [eventlet.spawn(loop, acts[number % len(acts)]) for number in range(concurrency)]
         for thread in threads:
             thread.wait()
         clock.report()
 
 
-SERVICES = {"rpc": [Echo], "nested": [Echo, Relay], "events": [Listener]}
+def services_for(case, services):
+    echoes = [type("Echo", (Echo,), {"name": name}) for name in echo_names(services)]
+    return {"rpc": echoes, "nested": [Echo, Relay], "events": [Listener]}[case]
+
+
+def driver_for(services):
+    return type("Driver", (Driver,), {name: RpcProxy(name) for name in echo_names(services)})
 
 
 def make_container(service_cls, uri):
@@ -95,19 +107,19 @@ def make_container(service_cls, uri):
 
 
 def main():
-    role, case, uri, concurrency, seconds, size = sys.argv[1:7]
+    role, case, uri, concurrency, seconds, size, services = sys.argv[1:8]
     if role == "service":
-        containers = [make_container(service_cls, uri) for service_cls in SERVICES[case]]
+        containers = [make_container(service_cls, uri) for service_cls in services_for(case, int(services))]
         for container in containers:
             container.start()
         print("READY", flush=True)
         for container in containers:
             container.wait()
     else:
-        container = make_container(Driver, uri)
+        container = make_container(driver_for(int(services)), uri)
         container.start()
         with entrypoint_hook(container, "drive", timeout=300) as drive:
-            drive(case, int(concurrency), float(seconds), "x" * int(size))
+            drive(case, int(concurrency), float(seconds), "x" * int(size), int(services))
         os._exit(0)
 
 
