@@ -12,7 +12,7 @@ _NANOSECONDS = 1e9
 def cpu_s(pid: int) -> float:
     """Processor seconds that the threads of the process `pid` have used.
 
-    To the nanosecond where the kernel keeps /proc/<pid>/task/*/schedstat, else from fields 14 and 15 of /proc/<pid>/stat.
+    To the nanosecond where the kernel keeps /proc/<pid>/task/*/schedstat, else from /proc/<pid>/stat: see proc(5).
     """
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
