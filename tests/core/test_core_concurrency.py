@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -609,3 +610,74 @@ def test_a_signal_that_was_set_does_not_wake_who_was_killed_in_the_same_turn():
     sleep(0)
     assert thread.dead
     assert ended == [True]
+
+
+# -- names
+
+
+LOOKUPS = """
+import socket as plain
+from nameko import concurrency
+
+names = []
+
+def resolve(host, *args):  # the system's, slow
+    names.append((host, concurrency.original("_thread").get_ident()))
+    concurrency.original("time").sleep(0.3)
+    if host == "no.such":
+        raise plain.gaierror(-2, "not known")
+    return ("looked up", host)
+
+main = concurrency.original("_thread").get_ident()
+concurrency.original("socket").gethostbyname = resolve
+concurrency._resolve_names_in_native_threads()
+concurrency.monkey_patch()
+import os, socket, time
+
+assert socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)[0][4] == ("127.0.0.1", 80)
+assert socket.getaddrinfo("localhost", 80)
+
+fds = len(os.listdir("/proc/self/fd"))
+started_at, ticks = time.monotonic(), []
+ticker = concurrency.spawn(lambda: [ticks.append(concurrency.sleep(0.02)) for _ in range(10)])
+threads = [concurrency.spawn(socket.gethostbyname, f"host{number}") for number in range(40)]
+assert [thread.wait() for thread in threads] == [("looked up", f"host{number}") for number in range(40)]
+assert 0.6 <= time.monotonic() - started_at < 5   # twenty at once
+assert len(ticks) == 10
+assert main not in {thread_id for _, thread_id in names}
+
+try:
+    socket.gethostbyname("no.such")
+except socket.gaierror as exc:
+    assert exc.errno == -2
+else:
+    raise AssertionError("resolved")
+
+with concurrency.Timeout(0.05, False):
+    socket.gethostbyname("given up")
+concurrency.sleep(0.5)
+assert len(os.listdir("/proc/self/fd")) == fds
+"""
+
+
+def test_names_are_resolved_in_native_threads_while_greenthreads_go_on():
+    done = subprocess.run([sys.executable, "-c", LOOKUPS], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "before", "greendns"),
+    [(None, "", False), ("no", "", True), ("yes", "", False), (None, "import eventlet;", True)],
+)
+def test_the_dns_library_of_eventlet_is_loaded_only_for_those_who_ask_for_it(variable, before, greendns):
+    program = (
+        f"import os, sys, warnings; warnings.simplefilter('ignore'); {before} from nameko import concurrency;"
+        "print('eventlet.support.greendns' in sys.modules, os.environ.get('EVENTLET_NO_GREENDNS'))"
+    )
+    environ = {key: value for key, value in os.environ.items() if key != "EVENTLET_NO_GREENDNS"}
+    if variable is not None:
+        environ["EVENTLET_NO_GREENDNS"] = variable
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stdout.split() == [str(greendns), str(variable)]

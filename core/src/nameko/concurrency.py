@@ -7,6 +7,7 @@ timeouts and sockets from here. Today the library is eventlet; replacing it mean
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 import warnings
@@ -14,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from logging import getLogger
 from types import ModuleType
 from typing import Any, TypeVar
@@ -23,7 +24,16 @@ with warnings.catch_warnings():
     # Exactly eventlet's notice of its own retirement, which is nothing that a user of nameko can act upon. It has to
     # be matched by its text: its class does not exist before the import that emits it.
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated", category=Warning)
+    # Most of the time and memory that eventlet takes is a DNS library of its own. Names are resolved by the system
+    # instead, in native threads (see `_in_native_thread`), unless somebody has asked for eventlet's way: with a value
+    # of their own, or by importing it before.
+    _leave_out_greendns = "EVENTLET_NO_GREENDNS" not in os.environ
+    if _leave_out_greendns:
+        os.environ["EVENTLET_NO_GREENDNS"] = "yes"
     import eventlet
+
+    if _leave_out_greendns:
+        del os.environ["EVENTLET_NO_GREENDNS"]
 
 import eventlet.backdoor
 import eventlet.debug
@@ -328,7 +338,10 @@ class Doorbell:
         self._os.close(self._writer)
 
     def _answer(self, _: object) -> None:
-        self._os.read(self._reader, 4096)  # before the calls are taken: a ring that comes meanwhile is not missed
+        try:
+            self._os.read(self._reader, 4096)  # before the calls are taken: a ring that comes meanwhile is not missed
+        except BlockingIOError:  # somebody else's event: a process that was forked shares what the hub waits with
+            return
         while self._calls:
             fn, args = self._calls.popleft()
             fn(*args)
@@ -338,6 +351,74 @@ def _thread_id() -> int:
     # Of the operating system's thread: a monkey-patched `get_ident` tells greenthreads apart instead.
     ident: int = original("threading").get_ident()
     return ident
+
+
+# So many names are resolved at once for the greenthreads of one hub.
+_MAX_LOOKUPS = 20
+
+
+def _in_native_thread(lookup: Callable[..., T]) -> Callable[..., T]:
+    # Each in a thread of its own: lookups are rare, and a pool would neither survive a fork nor ever go away.
+    @wraps(lookup)
+    def call(*args: Any, **kwargs: Any) -> T:
+        if not has_hub() or current() is eventlet.hubs.get_hub().greenlet:  # nobody to give way to, or no way to
+            return lookup(*args, **kwargs)
+        outcome, slots = Event(), _lookup_slots()
+        slots.acquire()
+        bell = Doorbell()
+
+        def deliver(result: tuple[T | None, BaseException | None]) -> None:
+            outcome.send(result)
+            slots.release()
+            bell.close()
+
+        original("_thread").start_new_thread(lambda: bell.call(deliver, _outcome_of(lookup, args, kwargs)), ())
+        result, error = outcome.wait()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    return call
+
+
+def _outcome_of(
+    fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[T | None, BaseException | None]:
+    try:
+        return fn(*args, **kwargs), None
+    except BaseException as exc:
+        return None, exc
+
+
+def _lookup_slots() -> Any:
+    hub = eventlet.hubs.get_hub()
+    try:
+        return hub.nameko_lookup_slots
+    except AttributeError:
+        hub.nameko_lookup_slots = Semaphore(_MAX_LOOKUPS)
+        return hub.nameko_lookup_slots
+
+
+def _numeric_first(getaddrinfo: Callable[..., T], resolve: Callable[..., T]) -> Callable[..., T]:
+    # An address needs no lookup, and so no thread.
+    @wraps(getaddrinfo)
+    def call(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> T:
+        try:
+            return getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            return resolve(host, port, family, type, proto, flags)
+
+    return call
+
+
+def _resolve_names_in_native_threads() -> None:
+    for name in ("gethostbyname", "gethostbyname_ex", "getnameinfo", "getaddrinfo"):
+        setattr(socket, name, _in_native_thread(getattr(original("socket"), name)))
+    socket.getaddrinfo = _numeric_first(original("socket").getaddrinfo, socket.getaddrinfo)
+
+
+if "eventlet.support.greendns" not in sys.modules:
+    _resolve_names_in_native_threads()
 
 
 class TaskThread(GreenThread):  # type: ignore[misc]
