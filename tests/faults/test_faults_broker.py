@@ -19,6 +19,7 @@ from harness.node import Node
 from harness.node_fixtures import HEARTBEAT_S
 from harness.process import Process, Processes
 from harness.proxy import Proxy
+from harness.sink import SINK, effects, send
 from nameko.standalone.events import event_dispatcher
 from nameko.standalone.rpc import ClusterRpcProxy
 
@@ -29,27 +30,6 @@ PREFETCH = 10  # what `max_workers` makes it
 BACK_AFTER_RESTART_S = 6.0
 BACK_S = 2.0
 SHUTDOWN_TIMEOUT_S = 3
-
-SINK = """
-class Sink:
-    name = "sink"
-
-    @event_handler("source", "happened")
-    def handle(self, number):
-        concurrency.sleep(0.05)
-        log("effect", number)
-
-    @rpc
-    def echo(self, value):
-        log("echo", value)
-        return value
-
-    @rpc
-    def work(self, seconds):
-        log("working")
-        concurrency.sleep(seconds)
-        return seconds
-"""
 
 CALLER = """
 class Caller:
@@ -62,21 +42,6 @@ class Caller:
 """
 
 
-def send(uri: str, log: Log, first: int, last: int) -> None:
-    """Dispatch events by number, known to the checker."""
-    dispatch = event_dispatcher({"AMQP_URI": uri})
-    with log.path.open("a") as journal:
-        for number in range(first, last + 1):
-            print("sending", number, 0, file=journal, flush=True)
-            dispatch("source", "happened", number)
-            print("confirmed", number, 0, file=journal, flush=True)
-    dispatch.close()
-
-
-def effects(log: Log) -> set[str]:
-    return {line[1] for line in log("effect")}
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(240)
 def test_row_6_broker_is_killed_and_starts_again(
@@ -85,14 +50,14 @@ def test_row_6_broker_is_killed_and_starts_again(
     services = [run_services(SINK, AMQP_URI=node_uri), run_services(CALLER, AMQP_URI=node_uri)]
     event_dispatcher({"AMQP_URI": node_uri})("source", "ask", 5)
     eventually(lambda: log("working"))
-    send(node_uri, log, 1, 100)
+    send(node_uri, log, range(1, 101))
     node.kill()
     struck_with = len(effects(log))
     node.start()
     open_at = time.monotonic()
     eventually(lambda: node.consumers(vhost, "rpc-sink") and node.consumers(vhost, "evt-source-ask--caller.ask"), 60)
     figure("seconds until it is back, once the port is open", time.monotonic() - open_at, BACK_AFTER_RESTART_S)
-    send(node_uri, log, 101, 120)
+    send(node_uri, log, range(101, 121))
     eventually(lambda: len(effects(log)) == 120 and log("outcome", "5"), timeout_s=60)
     assert struck_with < 100  # there was work left
     verdict = judge(log)
@@ -111,7 +76,7 @@ def test_row_7_broker_is_away_for_minutes(
     node: Node, vhost: str, run_services: Any, node_uri: str, log: Log, figure: Figure, eventually: Eventually
 ) -> None:
     service = run_services(SINK, AMQP_URI=node_uri)
-    send(node_uri, log, 1, 10)
+    send(node_uri, log, range(1, 11))
     eventually(lambda: len(effects(log)) == 10)
     memory, lines = procfs.resident_bytes(service.pid), service.output.count("\n")
     node.kill()
@@ -122,7 +87,7 @@ def test_row_7_broker_is_away_for_minutes(
     open_at = time.monotonic()
     eventually(lambda: node.consumers(vhost, "rpc-sink"), timeout_s=60)
     figure("seconds until it is back, once the port is open", time.monotonic() - open_at, BACK_AFTER_RESTART_S)
-    send(node_uri, log, 11, 20)
+    send(node_uri, log, range(11, 21))
     eventually(lambda: len(effects(log)) == 20)
     assert judge(log).clean
     assert service.status is None
@@ -220,7 +185,7 @@ def test_row_9_alarm(
     for kind in ("relay", "ask"):
         for number in (1, 2):
             dispatch("source", kind, number)
-    send(node_uri, log, 1, 3 * PREFETCH)
+    send(node_uri, log, range(1, 3 * PREFETCH + 1))
     accepted = proxy.count("accepted")
     try:
         raise_alarm(node, log, resource)
@@ -337,7 +302,7 @@ def test_row_12_queue_is_deleted_under_its_consumer(
         eventually(lambda: node.consumers(vhost, queue))
         figure("seconds until it is consumed again", time.monotonic() - deleted_at, BACK_S)
         assert working.result() == 1  # the consumer beside it is not affected
-    send(node_uri, log, 1, 10)
+    send(node_uri, log, range(1, 11))
     eventually(lambda: len(effects(log)) == 10)
     assert judge(log).clean
     assert service.status is None

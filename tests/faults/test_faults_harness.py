@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from harness.checker import compare
+from harness import procfs
+from harness.checker import compare, judge
 from harness.journal import Log
-from harness.node import Node
+from harness.node import Node, QueueCounts
 from harness.proxy import Proxy
+from harness.sink import SINK, effects, send
 from nameko import concurrency
-from nameko.standalone.rpc import ClusterRpcProxy
 
 pytestmark = pytest.mark.faults
 
@@ -137,38 +137,18 @@ def test_injects(link: Proxy, eventually: Eventually) -> None:
         assert client.recv(10) == b"garbage"
 
 
-ECHO = """
-class Echo:
-    name = "echo"
-
-    @rpc
-    def echo(self, value):
-        log("effect", value)
-        return value
-"""
-
-
-def test_a_service_behind_the_proxy_survives_the_kill_of_the_node(
+def test_a_service_behind_the_proxy_is_seen_from_outside(
     node: Node, vhost: str, proxy: Proxy, run_services: Any, node_uri: str, log: Log, eventually: Eventually
 ) -> None:
-    service = run_services(ECHO)
+    service = run_services(SINK)
     assert sorted(proxy.open) == ["consume", "publish"]
-    with ClusterRpcProxy({"AMQP_URI": node_uri}, timeout=20) as cluster:
-        assert cluster.echo.echo("first") == "first"
-    counts = eventually(lambda: node.queues(vhost)).pop("rpc-echo")
-    assert (counts.ready, counts.unacked, counts.consumers) == (0, 0, 1)
-
-    pid = node.pid
-    node.kill()
-    assert not node.accepts_connections()
-    assert not os.path.exists(f"/proc/{pid}")
-    node.start()
-
-    eventually(lambda: node.consumers(vhost, "rpc-echo") == 1, timeout_s=30)
-    with ClusterRpcProxy({"AMQP_URI": node_uri}, timeout=20) as cluster:
-        assert cluster.echo.echo("second") == "second"
-    assert service.status is None
-    assert [line[:2] for line in log("effect")] == [["effect", "first"], ["effect", "second"]]
+    assert node.consumers(vhost, "rpc-sink") == 1
+    send(node_uri, log, range(3))
+    eventually(lambda: effects(log) == {"0", "1", "2"})
+    assert {line[-1] for line in log("effect")} == {str(service.pid)}
+    assert judge(log).clean
+    assert node.queues(vhost)["rpc-sink"] == QueueCounts(ready=0, unacked=0, consumers=1)
+    assert procfs.environ(node.pid)["RABBITMQ_NODE_PORT"] == str(node.port)
 
 
 def test_checker_tells_lost_duplicated_and_phantom() -> None:

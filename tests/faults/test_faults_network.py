@@ -16,7 +16,7 @@ from harness.node import Node
 from harness.node_fixtures import HEARTBEAT_S
 from harness.process import Processes
 from harness.proxy import Proxy
-from nameko.standalone.events import event_dispatcher
+from harness.sink import SINK, effects, send
 from nameko.standalone.rpc import ClusterRpcProxy
 
 Eventually = Callable[..., Any]
@@ -29,21 +29,6 @@ TIMEOUT_S = 80 + 10 * HEARTBEAT_S
 DETECT_S = 2 * HEARTBEAT_S + 2
 BACK_S = 2.0
 
-SINK = """
-class Sink:
-    name = "sink"
-
-    @event_handler("source", "happened")
-    def handle(self, number):
-        concurrency.sleep(0.01)
-        log("effect", number)
-
-    @rpc
-    def echo(self, value):
-        log("echo", value)
-        return value
-"""
-
 
 @pytest.fixture
 def cluster(node_uri: str) -> Iterator[Any]:
@@ -52,36 +37,10 @@ def cluster(node_uri: str) -> Iterator[Any]:
         yield proxy
 
 
-@pytest.fixture
-def dispatch(node_uri: str) -> Iterator[Any]:
-    """Likewise, of events."""
-    dispatch = event_dispatcher({"AMQP_URI": node_uri})
-    yield dispatch
-    dispatch.close()
-
-
-@pytest.fixture
-def send(dispatch: Any, log: Log) -> Callable[[int, int], None]:
-    """`send(first, last)`: events by number, known to the checker."""
-
-    def run(first: int, last: int) -> None:
-        with log.path.open("a") as journal:
-            for number in range(first, last + 1):
-                print("sending", number, 0, file=journal, flush=True)
-                dispatch("source", "happened", number)
-                print("confirmed", number, 0, file=journal, flush=True)
-
-    return run
-
-
 def seconds_until(condition: Callable[[], object], eventually: Eventually, timeout_s: float = TIMEOUT_S) -> float:
     started_at = time.monotonic()
     eventually(condition, timeout_s=timeout_s)
     return time.monotonic() - started_at
-
-
-def effects(log: Log) -> set[str]:
-    return {line[1] for line in log("effect")}
 
 
 @pytest.mark.faults
@@ -134,21 +93,21 @@ def test_row_2_reset_under_load(
 def blackhole_and_heal(
     proxy: Proxy,
     log: Log,
-    send: Any,
+    node_uri: str,
     figure: Figure,
     eventually: Eventually,
     detect_s: float = DETECT_S,
     **directions: bool,
 ) -> None:
-    send(1, 20)
+    send(node_uri, log, range(1, 21))
     accepted = proxy.count("accepted")
     proxy.blackhole(**directions)
-    send(21, 60)
+    send(node_uri, log, range(21, 61))
     drop_s = seconds_until(lambda: proxy.count("accepted") >= accepted + 2, eventually)
     figure("seconds until both connections are given up", drop_s, detect_s)
     assert proxy.count("held_up") + proxy.count("held_down") > 0
     proxy.heal()
-    send(61, 61)
+    send(node_uri, log, range(61, 62))
     back_s = seconds_until(lambda: "61" in effects(log), eventually)
     figure("seconds until it is back", back_s, BACK_S)
     eventually(lambda: len(effects(log)) == 61, timeout_s=30)
@@ -161,26 +120,26 @@ def blackhole_and_heal(
 @pytest.mark.faults
 @pytest.mark.timeout(TIMEOUT_S)
 def test_row_3_half_open_both_ways(
-    proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
+    proxy: Proxy, run_services: Any, log: Log, node_uri: str, figure: Figure, eventually: Eventually
 ) -> None:
     service = run_services(SINK)
-    blackhole_and_heal(proxy, log, send, figure, eventually)
+    blackhole_and_heal(proxy, log, node_uri, figure, eventually)
     assert service.status is None
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(TIMEOUT_S)
 def test_row_3_broker_stands_still(
-    node: Node, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
+    node: Node, proxy: Proxy, run_services: Any, log: Log, node_uri: str, figure: Figure, eventually: Eventually
 ) -> None:
     service = run_services(SINK)
-    send(1, 20)
+    send(node_uri, log, range(1, 21))
     accepted = proxy.count("accepted")
     node.suspend()
     drop_s = seconds_until(lambda: proxy.count("accepted") >= accepted + 2, eventually)
     figure("seconds until both connections are given up", drop_s, DETECT_S)
     node.resume()
-    send(21, 21)
+    send(node_uri, log, range(21, 22))
     back_s = seconds_until(lambda: "21" in effects(log), eventually)
     figure("seconds until it is back", back_s, BACK_S)
     assert judge(log).clean
@@ -191,15 +150,15 @@ def test_row_3_broker_stands_still(
 @pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_row_4_half_open_one_way(
-    direction: str, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
+    direction: str, proxy: Proxy, run_services: Any, log: Log, node_uri: str, figure: Figure, eventually: Eventually
 ) -> None:
     service = run_services(SINK)
     if direction == "down":
-        blackhole_and_heal(proxy, log, send, figure, eventually, up=False)
+        blackhole_and_heal(proxy, log, node_uri, figure, eventually, up=False)
     else:
         # We hear the broker, and the proxy takes what we send: only the broker can find out, and it looks each
         # interval whether there was anything in the last two. Where packets are lost, the kernel finds out.
-        blackhole_and_heal(proxy, log, send, figure, eventually, down=False, detect_s=3 * HEARTBEAT_S + 2)
+        blackhole_and_heal(proxy, log, node_uri, figure, eventually, down=False, detect_s=3 * HEARTBEAT_S + 2)
     assert service.status is None
 
 
@@ -224,15 +183,15 @@ PUBLISH_TIMEOUT_S = 3
 @pytest.mark.matrix
 @pytest.mark.timeout(TIMEOUT_S)
 def test_row_5_half_open_publisher(
-    proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
+    proxy: Proxy, run_services: Any, log: Log, node_uri: str, figure: Figure, eventually: Eventually
 ) -> None:
     service = run_services(PUBLISHER, PUBLISH_TIMEOUT=PUBLISH_TIMEOUT_S)
-    send(1, 1)
+    send(node_uri, log, range(1, 2))
     eventually(lambda: log("effect"))
     fds = procfs.descriptors(service.pid)
     accepted = proxy.count("accepted")
     proxy.blackhole(name="publish")
-    send(2, 5)
+    send(node_uri, log, range(2, 6))
     eventually(lambda: len(log("raised")) == 4, timeout_s=20)
     assert {line[2] for line in log("raised")} == {"PublishTimeout"}
     figure("seconds until publish raises", max(float(line[3]) for line in log("raised")), PUBLISH_TIMEOUT_S + 0.5)
@@ -240,7 +199,7 @@ def test_row_5_half_open_publisher(
     assert drop_s < DETECT_S
     assert proxy.count("held_up") > 0
     proxy.heal()
-    send(6, 20)  # more than there are workers
+    send(node_uri, log, range(6, 21))  # more than there are workers
     eventually(lambda: {str(number) for number in range(6, 21)} <= effects(log), timeout_s=20)
     figure("descriptors more than before", abs(procfs.descriptors(service.pid) - fds), 2)
 
@@ -264,10 +223,10 @@ def test_row_11_the_broker_closes_all_connections(
 @pytest.mark.matrix
 @pytest.mark.timeout(TIMEOUT_S)
 def test_row_28_process_stands_still(
-    node: Node, proxy: Proxy, run_services: Any, log: Log, send: Any, figure: Figure, eventually: Eventually
+    node: Node, proxy: Proxy, run_services: Any, log: Log, node_uri: str, figure: Figure, eventually: Eventually
 ) -> None:
-    service = run_services(SINK.replace("sleep(0.01)", "sleep(0.2)"))
-    send(1, 40)
+    service = run_services(SINK.replace("sleep(0.05)", "sleep(0.2)"))
+    send(node_uri, log, range(1, 41))
     eventually(lambda: log("effect"))
     accepted = proxy.count("accepted")
     service.send_signal(signal.SIGSTOP)
