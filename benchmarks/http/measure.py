@@ -61,6 +61,7 @@ def server_of(peer: str) -> Iterator[tuple[int, int]]:
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
         config.write(f"WEB_SERVER_ADDRESS: 127.0.0.1:{port}\nmax_workers: 100\n")
+        config.write("plugins: {only: [amqp, rpc, events, http, timer]}\n")  # what `pip install nameko` brings
         config.flush()
         arguments = [_SCRIPTS[peer], str(port)] if peer in _SCRIPTS else _nameko_run(config.name)
         command = [str(python_of(peer)), "-W", "ignore", *arguments]

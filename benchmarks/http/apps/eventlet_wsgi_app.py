@@ -13,7 +13,9 @@ from nameko.containers import ServiceContainer  # noqa: E402
 from nameko.web.server import WebServer, WsgiApp  # noqa: E402
 
 if __name__ == "__main__":
-    container = ServiceContainer(Service, {"WEB_SERVER_ADDRESS": "127.0.0.1:0", "max_workers": 100})
+    config = {"WEB_SERVER_ADDRESS": "127.0.0.1:0", "max_workers": 100}
+    config["plugins"] = {"only": ["amqp", "rpc", "events", "http", "timer"]}  # what `pip install nameko` brings
+    container = ServiceContainer(Service, config)
     container.start()
     (server,) = (each for each in container.shared_extensions.values() if isinstance(each, WebServer))
     sock = eventlet.listen(("127.0.0.1", int(sys.argv[1])), backlog=2048)
