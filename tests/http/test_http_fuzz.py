@@ -157,10 +157,9 @@ def h11_messages(data: bytes) -> list[Message]:
         return messages
 
 
-@pytest.mark.timeout(7200 if EXECUTIONS > 3000 else 60)
-def test_mutated_requests(converse):
+def compare(converse, executions: int) -> None:
     accepted = refused = 0
-    for seed in range(FIRST_SEED, FIRST_SEED + EXECUTIONS):
+    for seed in range(FIRST_SEED, FIRST_SEED + executions):
         rng = random.Random(seed)
         data = make_input(rng)
         ours = converse(data)
@@ -174,8 +173,19 @@ def test_mutated_requests(converse):
         accepted += agreed
         refused += ours.refused is not None
     # Otherwise it would have tried nothing.
-    assert accepted > EXECUTIONS / 2
-    assert refused > EXECUTIONS / 4
+    assert accepted > executions / 2
+    assert refused > executions / 4
+
+
+@pytest.mark.timeout(7200 if EXECUTIONS > 3000 else 60)
+def test_mutated_requests(converse):
+    compare(converse, EXECUTIONS)
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(3 * 3600)
+def test_row_36_a_million_mutated_requests(converse):
+    compare(converse, 1_000_000)
 
 
 def test_a_disagreement_would_be_noticed():
