@@ -43,6 +43,12 @@ def eventually(condition: Callable[[], Any], timeout_s: float = PATIENCE_S, inte
     return value
 
 
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Callable[..., Any]:
+    """`eventually(condition)`: waits for a condition, with more patience than elsewhere: processes come and go."""
+    return eventually
+
+
 @dataclass
 class Hosted:
     """A process that hosts services, seen from outside."""

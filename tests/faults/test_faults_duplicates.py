@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
 Eventually = Callable[..., Any]
 

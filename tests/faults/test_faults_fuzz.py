@@ -303,7 +303,7 @@ def test_odd_frames(
 def test_odd_bytes(
     node_site: Any, proxy: Any, proxy_uri: str, dice: random.Random, names: Any, eventually: Eventually
 ) -> None:
-    fuzz_frames(node_site, proxy, proxy_uri, [odd_bytes(dice) for _ in range(200)], names, eventually)
+    fuzz_frames(node_site, proxy, proxy_uri, [odd_bytes(dice) for _ in range(100)], names, eventually)
 
 
 @pytest.mark.matrix

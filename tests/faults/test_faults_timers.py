@@ -11,7 +11,7 @@ import pytest
 
 from nameko import concurrency
 
-pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
 Eventually = Callable[..., Any]
 clock = concurrency.original("time").monotonic  # of the whole system: the processes have the same
@@ -58,7 +58,9 @@ def test_a_process_that_stood_still_makes_up_for_nothing_at_once(timers: Any, ev
     since = clock()
     hosted.send(signal.SIGCONT)
     eventually(lambda: ticks(site, "steady", since + 1, clock()))
-    assert len(ticks(site, "steady", since, since + 1)) <= 1 / INTERVAL_S + 2
+    at_once = len(ticks(site, "steady", since, since + 1))
+    print(f"{at_once} ticks in the first second")
+    assert at_once <= 1 / INTERVAL_S + 2
 
 
 def test_sigterm_ends_them_within_a_second(timers: Any) -> None:

@@ -14,9 +14,13 @@ import yaml
 
 from nameko import concurrency
 
-pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.matrix, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
 clock = concurrency.original("time").monotonic
+
+# It takes a second or two, on a machine that is busy with something else some more; and what is tried again takes
+# START_TIMEOUT, a minute.
+REFUSED_S = 20
 
 
 def run_nameko(directory: Path, config: dict[str, Any]) -> tuple[int, str, float]:
@@ -65,7 +69,7 @@ def test_a_certificate_that_does_not_verify_is_refused(
     lines = [line for line in output.splitlines() if re.search(reason, line)]
     assert (status, len(lines), listener.connects) == (1, 1, 0), output
     assert "Traceback" not in output
-    assert seconds <= 5
+    assert seconds <= REFUSED_S
 
 
 def test_what_does_not_speak_tls_is_refused(rabbitmq_uri: str, certificates: Path, tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_what_does_not_speak_tls_is_refused(rabbitmq_uri: str, certificates: Pat
     assert status == 1, output
     assert len([line for line in output.splitlines() if "TLS" in line]) == 1, output
     assert "Traceback" not in output
-    assert seconds <= 5
+    assert seconds <= REFUSED_S
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_a_plain_client_is_told_to_speak_tls(rabbitmqs_tls_port: int, tmp_path: 
     assert status == 1, output
     assert len([line for line in output.splitlines() if "TLS" in line]) == 1, output
     assert "Traceback" not in output
-    assert seconds <= 5
+    assert seconds <= REFUSED_S
 
 
 def test_what_verifies_is_connected_to(
