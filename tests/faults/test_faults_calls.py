@@ -57,7 +57,7 @@ def assert_told_at_once(done: dict[str, Any], kind: str, times: int) -> None:
 @pytest.mark.parametrize(
     ("service", "method", "kind"), [("nobody", "echo", "UnknownService"), ("subject", "nothing", "MethodNotFound")]
 )
-def test_what_is_not_there_is_told_at_once_and_leaves_nothing(
+def test_row_22_what_is_not_there_is_told_at_once_and_leaves_nothing(
     raw: Any, subject: Any, service: str, method: str, kind: str
 ) -> None:
     call_in_vain(raw, service, method, 20)  # what is made once is made
@@ -70,7 +70,7 @@ def test_what_is_not_there_is_told_at_once_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("service", "method", "kind"), [("nobody", "echo", "UnknownService"), ("subject", "nothing", "MethodNotFound")]
 )
-def test_10000_calls_of_what_is_not_there_leave_nothing(
+def test_row_22_10000_calls_of_what_is_not_there_leave_nothing(
     raw: Any, subject: Any, service: str, method: str, kind: str
 ) -> None:
     call_in_vain(raw, service, method, 20)
@@ -104,7 +104,7 @@ def ask_for_a_call(raw: Any, timeout_s: float) -> None:
 
 
 @pytest.mark.faults
-def test_a_deadline_is_on_the_wall_clock_and_a_late_reply_is_dropped(
+def test_row_23_a_deadline_is_on_the_wall_clock_and_a_late_reply_is_dropped(
     make_site: Callable[[], Any], eventually: Eventually
 ) -> None:
     site = make_site()
@@ -135,7 +135,7 @@ def test_a_deadline_is_on_the_wall_clock_and_a_late_reply_is_dropped(
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("method", ["descend", "descend_in_turns"])
-def test_calls_deeper_than_there_are_workers_time_out_and_the_service_goes_on(
+def test_row_25_calls_deeper_than_there_are_workers_time_out_and_the_service_goes_on(
     make_site: Callable[[], Any], method: str
 ) -> None:
     site = make_site()

@@ -187,7 +187,7 @@ def cluster(
     cluster.close()
 
 
-def test_nothing_of_ours_is_lost(
+def test_row_43_nothing_of_ours_is_lost(
     cluster: Cluster, dice: random.Random, node: Any, vhost: str, proxy: Any, eventually: Eventually
 ) -> None:
     for name in (*OURS, *OLD):

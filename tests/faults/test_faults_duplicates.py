@@ -27,7 +27,7 @@ def bookings(path: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT article FROM bookings")]
 
 
-def test_what_a_killed_process_had_comes_again_and_says_so(site: Any, raw: Any, eventually: Eventually) -> None:
+def test_row_29_what_a_killed_process_had_comes_again_and_says_so(site: Any, raw: Any, eventually: Eventually) -> None:
     stuck = site.run("subject:Deliveries", max_workers=10)
     for number in range(20):
         raw.send(json.dumps({"number": number, "seconds": 3600}), "told", "outside.events")
@@ -41,7 +41,7 @@ def test_what_a_killed_process_had_comes_again_and_says_so(site: Any, raw: Any, 
     assert again == {str(number): str(str(number) in begun) for number in range(20)}
 
 
-def test_a_handler_that_takes_notes_does_it_once(site: Any, raw: Any, eventually: Eventually) -> None:
+def test_row_29_a_handler_that_takes_notes_does_it_once(site: Any, raw: Any, eventually: Eventually) -> None:
     database = site.directory / "till.db"
     till = site.run("examples.once", DATABASE=str(database))
     for number in range(EVENTS):

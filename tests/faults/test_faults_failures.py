@@ -56,7 +56,7 @@ def assert_as_before(raw: Any, subject: Any) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", FAILURES)
-def test_whatever_a_method_raises_is_answered_and_frees_its_slot(raw: Any, subject: Any, kind: str) -> None:
+def test_row_18_whatever_a_method_raises_is_answered_and_frees_its_slot(raw: Any, subject: Any, kind: str) -> None:
     replies = [raw.call("subject.fail", kind) for _ in range(TIMES)]
     assert [reply["error"]["exc_type"] for reply in replies] == [kind] * TIMES
     assert {reply["result"] for reply in replies} == {None}
@@ -65,7 +65,7 @@ def test_whatever_a_method_raises_is_answered_and_frees_its_slot(raw: Any, subje
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", FAILURES)
-def test_whatever_an_event_handler_raises_its_event_is_done_with(
+def test_row_18_whatever_an_event_handler_raises_its_event_is_done_with(
     site: Any, raw: Any, subject: Any, kind: str, eventually: Eventually
 ) -> None:
     for _ in range(EVENTS):
@@ -90,7 +90,9 @@ def test_whatever_an_event_handler_raises_its_event_is_done_with(
         ("17 MiB", "MessageTooLarge"),
     ],
 )
-def test_a_result_that_cannot_be_sent_is_one_error_reply(raw: Any, subject: Any, kind: str, exc_type: str) -> None:
+def test_row_20_a_result_that_cannot_be_sent_is_one_error_reply(
+    raw: Any, subject: Any, kind: str, exc_type: str
+) -> None:
     descriptors = subject.descriptors()
     started_at = clock()
     error = raw.call("subject.give", kind)["error"]
@@ -107,7 +109,7 @@ def test_a_result_that_cannot_be_sent_is_one_error_reply(raw: Any, subject: Any,
 
 
 @pytest.mark.faults
-def test_a_caller_that_is_gone_is_counted_and_its_request_not_repeated(
+def test_row_21_a_caller_that_is_gone_is_counted_and_its_request_not_repeated(
     site: Any, raw: Any, subject: Any, eventually: Eventually
 ) -> None:
     before = raw.call("subject.figures")["result"]["counters"].get("replies_undeliverable", 0)

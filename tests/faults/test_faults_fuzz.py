@@ -218,12 +218,12 @@ def fuzz_messages(
 
 
 @pytest.mark.faults
-def test_mutated_messages(fuzz_messages: Callable[[int], None]) -> None:
+def test_row_37_mutated_messages(fuzz_messages: Callable[[int], None]) -> None:
     fuzz_messages(3_000)
 
 
 @pytest.mark.matrix
-def test_100000_mutated_messages(fuzz_messages: Callable[[int], None]) -> None:
+def test_row_37_100000_mutated_messages(fuzz_messages: Callable[[int], None]) -> None:
     fuzz_messages(100_000)
 
 
@@ -293,14 +293,14 @@ def names(dice: random.Random) -> Iterator[str | None]:
 
 
 @pytest.mark.faults
-def test_odd_frames(
+def test_row_37_odd_frames(
     node_site: Any, proxy: Any, proxy_uri: str, dice: random.Random, names: Any, eventually: Eventually
 ) -> None:
     fuzz_frames(node_site, proxy, proxy_uri, [odd_frames(dice) for _ in range(20)], names, eventually)
 
 
 @pytest.mark.matrix
-def test_odd_bytes(
+def test_row_37_odd_bytes(
     node_site: Any, proxy: Any, proxy_uri: str, dice: random.Random, names: Any, eventually: Eventually
 ) -> None:
     fuzz_frames(node_site, proxy, proxy_uri, [odd_bytes(dice) for _ in range(100)], names, eventually)
@@ -308,7 +308,7 @@ def test_odd_bytes(
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", ["consume", "publish"])
-def test_a_frame_that_never_ends_although_there_are_heartbeats(
+def test_row_37_a_frame_that_never_ends_although_there_are_heartbeats(
     node_site: Any, proxy: Any, proxy_uri: str, name: str
 ) -> None:
     raw = node_site.raw()

@@ -216,7 +216,7 @@ class Observer:
 QUEUES = ("rpc-subject", "evt-outside-happened--subject.note", "orders")
 
 
-def test_no_message_stops_a_service_or_another_message(
+def test_row_17_no_message_stops_a_service_or_another_message(
     site: Any, subject: Any, raw: Any, eventually: Callable[..., Any]
 ) -> None:
     assert len(CORPUS) == 60

@@ -42,7 +42,7 @@ def under_load(site: Any, cluster: Any, hosted: Any, eventually: Eventually) -> 
 
 
 @pytest.mark.faults
-def test_sigterm_under_load_loses_and_repeats_nothing(pair: Any, eventually: Eventually) -> None:
+def test_row_26_sigterm_under_load_loses_and_repeats_nothing(pair: Any, eventually: Eventually) -> None:
     site, ending, other, cluster = pair
     calls = under_load(site, cluster, ending, eventually)
     started_at = clock()
@@ -57,7 +57,9 @@ def test_sigterm_under_load_loses_and_repeats_nothing(pair: Any, eventually: Eve
 
 
 @pytest.mark.faults
-def test_sigkill_under_load_loses_nothing_and_repeats_what_was_under_way(pair: Any, eventually: Eventually) -> None:
+def test_row_27_sigkill_under_load_loses_nothing_and_repeats_what_was_under_way(
+    pair: Any, eventually: Eventually
+) -> None:
     site, killed, other, cluster = pair
     calls = under_load(site, cluster, killed, eventually)
     killed.kill()
@@ -73,7 +75,7 @@ def test_sigkill_under_load_loses_nothing_and_repeats_what_was_under_way(pair: A
 
 
 @pytest.mark.faults
-def test_what_a_killed_process_had_is_with_another_within_a_second(pair: Any, eventually: Eventually) -> None:
+def test_row_27_what_a_killed_process_had_is_with_another_within_a_second(pair: Any, eventually: Eventually) -> None:
     site, first, second, cluster = pair
     cluster.subject.work.call_async(0, 3600)
     (line,) = eventually(lambda: site.effects("begun", 0))

@@ -60,7 +60,7 @@ def assert_calls_go_on(raw: Any) -> None:
     assert figures["calls"] == 0
 
 
-def test_a_reply_queue_that_is_deleted(node_site: Any, proxy_uri: str, eventually: Eventually) -> None:
+def test_row_16_a_reply_queue_that_is_deleted(node_site: Any, proxy_uri: str, eventually: Eventually) -> None:
     raw = node_site.raw()
     hosted = node_site.run("subject:Subject", AMQP_URI=proxy_uri)
     pending = PendingCalls(raw, eventually)
@@ -73,7 +73,7 @@ def test_a_reply_queue_that_is_deleted(node_site: Any, proxy_uri: str, eventuall
     assert hosted.alive
 
 
-def test_a_reply_queue_that_expires_while_the_broker_cannot_be_reached(
+def test_row_16_a_reply_queue_that_expires_while_the_broker_cannot_be_reached(
     node_site: Any, node: Any, vhost: str, proxy: Any, proxy_uri: str, eventually: Eventually
 ) -> None:
     # The queue's own limit is five minutes; a policy may set a shorter one.

@@ -17,7 +17,7 @@ QUEUE = "evt-outside-failing--failing.always"
 EVENTS = 10
 
 
-def test_an_event_that_always_fails(site: Any, raw: Any, eventually: Eventually) -> None:
+def test_row_19_an_event_that_always_fails(site: Any, raw: Any, eventually: Eventually) -> None:
     hosted = site.run("subject:Failing", RETRY_DELAY=0.2, RETRY_MAX_DELAY=0.2)
     for number in range(EVENTS):
         raw.send(str(number), "failing", "outside.events")

@@ -107,7 +107,7 @@ def commands(tmp_path: Path, secret_uri: str) -> Commands:
 # -- commands
 
 
-def test_what_shows_the_configuration(commands: Commands) -> None:
+def test_row_39_what_shows_the_configuration(commands: Commands) -> None:
     for arguments in (["show-config"], ["show-config", "--defaults"]):
         output = commands.nameko(*arguments)
         assert "keeper:********@" in output
@@ -129,13 +129,13 @@ def test_what_shows_the_configuration(commands: Commands) -> None:
         ({"AMQP_SSL": {"certfile": "/nowhere", "keyfile_password": "${THE_SECRET}"}}, "/nowhere"),
     ],
 )
-def test_a_service_that_cannot_start(commands: Commands, changes: dict[str, Any], said: str) -> None:
+def test_row_39_a_service_that_cannot_start(commands: Commands, changes: dict[str, Any], said: str) -> None:
     output = commands.nameko("run", "keeper", **changes)
     assert said in output
     assert hits(output) == []
 
 
-def test_a_broker_that_refuses(commands: Commands, secret_uri: str) -> None:
+def test_row_39_a_broker_that_refuses(commands: Commands, secret_uri: str) -> None:
     wrong_password = commands.nameko("run", "keeper", AMQP_URI=secret_uri.replace("%40", f"{CANARY}"))
     assert "ACCESS_REFUSED" in wrong_password or "refused" in wrong_password
     unknown_vhost = commands.nameko("run", "keeper", AMQP_URI=f"{secret_uri}-unknown")
@@ -143,7 +143,7 @@ def test_a_broker_that_refuses(commands: Commands, secret_uri: str) -> None:
     assert hits(wrong_password) + hits(unknown_vhost) == []
 
 
-def test_the_shell(commands: Commands) -> None:
+def test_row_39_the_shell(commands: Commands) -> None:
     script = """
 print(n, n.rpc, n.config, n.rpc.keeper)
 import nameko.amqp
@@ -163,7 +163,7 @@ n.rpc.nobody.method()
         "from nameko.amqp import get_connection as g\nwith g({uri}) as c: c.default_channel",
     ],
 )
-def test_what_is_no_service(commands: Commands, secret_uri: str, script: str) -> None:
+def test_row_39_what_is_no_service(commands: Commands, secret_uri: str, script: str) -> None:
     uri = secret_uri.replace("%40", CANARY)  # a wrong password
     output = commands.python("-c", script.format(uri=repr(uri)))
     assert "Traceback" in output
@@ -173,7 +173,7 @@ def test_what_is_no_service(commands: Commands, secret_uri: str, script: str) ->
 # -- a service at work
 
 
-def test_a_service_at_work(
+def test_row_39_a_service_at_work(
     commands: Commands,
     node_site: Any,
     node: Any,

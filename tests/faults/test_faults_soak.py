@@ -85,7 +85,7 @@ def assert_nothing_left(before: dict[str, int], after: dict[str, int]) -> None:
 
 
 @pytest.mark.rabbitmq
-def test_calls_and_events_leave_nothing(site: Any, raw: Any, eventually: Eventually) -> None:
+def test_row_40_calls_and_events_leave_nothing(site: Any, raw: Any, eventually: Eventually) -> None:
     hosted = site.run("subject:Subject", max_workers=2 * CALLERS)
     warm_up = Load(raw, hosted.pid, eventually)
     warm_up.calls("subject", "echo", WARM_UP)
@@ -116,7 +116,7 @@ def test_calls_and_events_leave_nothing(site: Any, raw: Any, eventually: Eventua
     assert raw.ready("rpc-subject") == raw.ready("evt-outside-counted--subject.count") == 0
 
 
-def test_lost_connections_leave_nothing(
+def test_row_41_lost_connections_leave_nothing(
     node_site: Any, node: Any, vhost: str, proxy: Any, proxy_uri: str, eventually: Eventually
 ) -> None:
     raw = node_site.raw()

@@ -38,7 +38,7 @@ def ticks(site: Any, name: str, since: float, until: float) -> list[list[str]]:
     return [line for line in site.effects(name) if since <= float(line[1]) < until]
 
 
-def test_ticks_come_on_schedule(timers: Any) -> None:
+def test_row_30_ticks_come_on_schedule(timers: Any) -> None:
     site, hosted = timers
     since = clock()
     concurrency.sleep(SPAN_S)
@@ -51,7 +51,7 @@ def test_ticks_come_on_schedule(timers: Any) -> None:
     assert hosted.alive
 
 
-def test_a_process_that_stood_still_makes_up_for_nothing_at_once(timers: Any, eventually: Eventually) -> None:
+def test_row_30_a_process_that_stood_still_makes_up_for_nothing_at_once(timers: Any, eventually: Eventually) -> None:
     site, hosted = timers
     hosted.send(signal.SIGSTOP)
     concurrency.sleep(STILL_S)
@@ -63,7 +63,7 @@ def test_a_process_that_stood_still_makes_up_for_nothing_at_once(timers: Any, ev
     assert at_once <= 1 / INTERVAL_S + 2
 
 
-def test_sigterm_ends_them_within_a_second(timers: Any) -> None:
+def test_row_30_sigterm_ends_them_within_a_second(timers: Any) -> None:
     site, hosted = timers
     asked_at = clock()
     assert hosted.stop() == 0

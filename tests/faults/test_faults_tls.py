@@ -55,7 +55,7 @@ def run_nameko(directory: Path, config: dict[str, Any]) -> tuple[int, str, float
         ("expired", "ca", "certificate has expired"),
     ],
 )
-def test_a_certificate_that_does_not_verify_is_refused(
+def test_row_38_a_certificate_that_does_not_verify_is_refused(
     tls_listener: Callable[[str], Any],
     certificates: Path,
     tmp_path: Path,
@@ -72,7 +72,7 @@ def test_a_certificate_that_does_not_verify_is_refused(
     assert seconds <= REFUSED_S
 
 
-def test_what_does_not_speak_tls_is_refused(rabbitmq_uri: str, certificates: Path, tmp_path: Path) -> None:
+def test_row_38_what_does_not_speak_tls_is_refused(rabbitmq_uri: str, certificates: Path, tmp_path: Path) -> None:
     uri = rabbitmq_uri.replace("pyamqp://", "amqps://")
     config = {"AMQP_URI": uri, "AMQP_SSL": {"ca_certs": str(certificates / "ca.pem")}}
     status, output, seconds = run_nameko(tmp_path, config)
@@ -100,7 +100,7 @@ def rabbitmqs_tls_port() -> Iterator[int]:
     listener.close()
 
 
-def test_a_plain_client_is_told_to_speak_tls(rabbitmqs_tls_port: int, tmp_path: Path) -> None:
+def test_row_38_a_plain_client_is_told_to_speak_tls(rabbitmqs_tls_port: int, tmp_path: Path) -> None:
     uri = f"amqp://guest:guest@localhost:{rabbitmqs_tls_port}"
     status, output, seconds = run_nameko(tmp_path, {"AMQP_URI": uri})
     assert status == 1, output
@@ -109,7 +109,7 @@ def test_a_plain_client_is_told_to_speak_tls(rabbitmqs_tls_port: int, tmp_path: 
     assert seconds <= REFUSED_S
 
 
-def test_what_verifies_is_connected_to(
+def test_row_38_what_verifies_is_connected_to(
     tls_listener: Callable[[str], Any], certificates: Path, make_site: Callable[[], Any]
 ) -> None:
     listener, site = tls_listener("good"), make_site()
