@@ -124,7 +124,9 @@ def test_row_32_slow_clients(http_server, clients):
 
 @pytest.mark.matrix
 def test_row_32_slow_clients_five_hundred(http_server, clients):
-    check_slow_clients(http_server(WEB_SERVER_MAX_CONNECTIONS=2000), clients, each=250, closed_within_s=12)
+    # Who does not read is given WEB_SERVER_STALL_TIMEOUT, 30 s by default, from when the buffers are full.
+    server = http_server(WEB_SERVER_MAX_CONNECTIONS=2000, WEB_SERVER_STALL_TIMEOUT=10)
+    check_slow_clients(server, clients, each=250, closed_within_s=12)
 
 
 # -- 33: out of file descriptors
