@@ -26,7 +26,6 @@ RABBITMQ = "{host}:{port}".format(
     port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
 )
 START_TIMEOUT_S = 60
-TASK_TIMEOUT_S = 45
 CALL_TIMEOUT_S = 20
 
 
@@ -75,6 +74,7 @@ class Network:
     uri: str
     directory: Path
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _clients: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     _cluster: Any = None
     _cluster_proxy: Any = None
 
@@ -105,17 +105,27 @@ class Network:
 
     def do(self, framework: Framework, **task: Any) -> Any:
         """Do a task from outside of any service, under `framework`; what came out."""
-        done = subprocess.run(
-            [framework.bin / "python", "-c", "import peers; peers.main()", self.uri, json.dumps(task)],
-            cwd=self.directory,
-            env=self._environ(framework),
-            capture_output=True,
-            text=True,
-            timeout=TASK_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        client = self._clients.get(framework.version) or self._start_client(framework)
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(f"{json.dumps(task)}\n")
+        client.stdin.flush()
+        outcome = concurrency.run_in_native_thread(client.stdout.readline)
+        assert outcome, self.output()
+        return json.loads(outcome)
+
+    def _start_client(self, framework: Framework) -> subprocess.Popen[str]:
+        with (self.directory / f"client-{framework.version}.txt").open("wb") as output:
+            client = self._clients[framework.version] = subprocess.Popen(
+                [framework.bin / "python", "-c", "import peers; peers.main()", self.uri],
+                cwd=self.directory,
+                env=self._environ(framework),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+        return client
 
     def ask(self, service: str, method: str, *args: Any) -> Any:
         """Call a method of a service, from this process."""
@@ -162,6 +172,8 @@ class Network:
         """Have all processes gone."""
         if self._cluster is not None:
             self._cluster_proxy.stop()
+        for client in self._clients.values():
+            client.communicate()  # the end of its tasks is the end of it
         for process in self._processes:
             process.kill()
         for process in self._processes:

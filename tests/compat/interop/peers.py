@@ -219,5 +219,6 @@ def do(uri, task):
 
 
 def main():
-    """`main URI TASK`: does a task, as JSON, and prints the outcome."""
-    print(json.dumps(do(sys.argv[1], json.loads(sys.argv[2]))))
+    """`main URI`: does each task that comes in as a line of JSON, and prints its outcome as one."""
+    for line in sys.stdin:
+        print(json.dumps(do(sys.argv[1], json.loads(line))), flush=True)
