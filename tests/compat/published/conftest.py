@@ -18,8 +18,8 @@ from nameko import concurrency
 ROOT = Path(__file__).parents[3]
 SERVICES = Path(__file__).parent / "services"
 INSTALL_TIMEOUT_S = 240
-START_TIMEOUT_S = 60
-SCRIPT_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
+SCRIPT_TIMEOUT_S = 180
 
 EXTENSIONS = [
     "django-nameko",
