@@ -13,7 +13,7 @@ from nameko import concurrency
 
 clock = concurrency.original("time").monotonic
 
-pytestmark = pytest.mark.rabbitmq
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(180)]
 
 Eventually = Callable[..., Any]
 

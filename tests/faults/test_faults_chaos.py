@@ -29,7 +29,7 @@ DURATION_S = float(os.environ.get("NAMEKO_CHAOS_S", "60"))
 # Starting, and what is left to do in the end.
 MARGIN_S = 240
 
-pytestmark = [pytest.mark.matrix, pytest.mark.interop, pytest.mark.timeout(int(DURATION_S) + MARGIN_S)]
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(int(DURATION_S) + MARGIN_S)]
 
 Eventually = Callable[..., Any]
 

@@ -14,7 +14,7 @@ import pytest
 
 from nameko import concurrency
 
-pytestmark = [pytest.mark.faults, pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.faults, pytest.mark.rabbitmq, pytest.mark.timeout(180)]
 
 clock = concurrency.original("time").monotonic
 

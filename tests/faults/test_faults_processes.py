@@ -11,7 +11,7 @@ import pytest
 
 from nameko import concurrency
 
-pytestmark = pytest.mark.rabbitmq
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(180)]
 
 Eventually = Callable[..., Any]
 clock = concurrency.original("time").monotonic

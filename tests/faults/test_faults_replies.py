@@ -10,7 +10,7 @@ import pytest
 
 from nameko import concurrency
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 Eventually = Callable[..., Any]
 clock = concurrency.original("time").monotonic

@@ -32,6 +32,7 @@ EVERYTHING = {
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"level": "DEBUG", "handlers": ["console"]},
 }
+PATHS = ("fail", "nothing", "%zz", "health", "health/ready", "metrics")
 SERVICES = Path(__file__).parent / "services"
 
 
@@ -235,7 +236,7 @@ def provoke(raw: Any, port: int) -> list[str]:
         raw.send(request, routing_key, reply_to=raw.reply_to, correlation_id="c", headers=headers)
         answers.append(str(raw.receive().body))
     raw.send(body, "keeper.log_in", headers={"nameko.auth_token": token})  # nobody to answer
-    return answers + [fetch(f"http://127.0.0.1:{port}/{path}") for path in ("fail", "nothing", "%zz")]
+    return answers + [fetch(f"http://127.0.0.1:{port}/{path}") for path in PATHS]
 
 
 def fetch(url: str) -> str:
