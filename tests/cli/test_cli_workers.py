@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,20 @@ def test_a_second_signal_kills(project: Any, tick_service: Any, eventually: Any)
     assert process.wait() == 128 + signal.SIGTERM
 
 
+def test_an_ignored_ctrl_c_stays_ignored(project: Any, ticks: Any) -> None:
+    # As it is for the background jobs of a shell script.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = project.start("run", "--workers", "1", "ticking")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    ticks(process, 1)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert "SIGINT" not in process.output
+
+
 def test_ctrl_c_in_a_terminal_drains(project: Any, tick_service: Any) -> None:
     tick_service('print("busy"); concurrency.sleep(0.5); print("done")')
     terminal = project.start_in_terminal("run", "--workers", "1", "ticking")
@@ -107,6 +122,22 @@ def test_a_process_that_does_not_stop_is_killed(project: Any, ticks: Any) -> Non
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 137
     assert f"worker 0 (pid {pids['0']}) does not stop: killed" in process.output
+
+
+def test_a_process_that_cannot_be_started_for_now_does_not_end_the_others(
+    project: Any, ticks: Any, eventually: Any
+) -> None:
+    process = project.start("run", "--workers", "2", "ticking")
+    before = ticks(process, 2)
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(before["1"], signal.SIGKILL)
+    process.expect("worker 1 cannot be started: Too many open files; trying again in")
+    assert _runs(before["0"])
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+    assert ticks(process, 2)["0"] == before["0"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
 
 
 @pytest.mark.parametrize(

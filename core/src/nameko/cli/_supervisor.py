@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from time import monotonic
 
 from nameko.cli._source_watch import SourceWatch
 from nameko.cli._supervisor_link import LINK_VARIABLE, READY
+from nameko.exceptions import CommandError
 from nameko.worker_processes import WORKER_COUNT_VARIABLE, WORKER_INDEX_VARIABLE
 
 _log = getLogger(__name__)
@@ -43,20 +44,23 @@ class ServiceProcess:
     :param index: its number among its siblings
     :param count: how many there are
     :param command: the command line to run
+    :raises OSError: when there can be no more processes, or no such program is there
     """
 
     def __init__(self, index: int, count: int, command: Sequence[str]) -> None:
         self.index = index
-        self.link, theirs = socket.socketpair()
-        environ = {
-            **os.environ,
-            LINK_VARIABLE: f"{os.getpid()}:{theirs.fileno()}",
-            WORKER_INDEX_VARIABLE: str(index),
-            WORKER_COUNT_VARIABLE: str(count),
-        }
-        with theirs:
+        with ExitStack() as on_failure:
+            self.link, theirs = map(on_failure.enter_context, socket.socketpair())
+            environ = {
+                **os.environ,
+                LINK_VARIABLE: f"{os.getpid()}:{theirs.fileno()}",
+                WORKER_INDEX_VARIABLE: str(index),
+                WORKER_COUNT_VARIABLE: str(count),
+            }
             # In a session of its own: Ctrl-C in a terminal must reach it once, through the supervisor.
             self._process = subprocess.Popen(command, env=environ, pass_fds=[theirs.fileno()], start_new_session=True)
+            on_failure.pop_all()
+        theirs.close()
         self.started_at = monotonic()
         self.ready = False
         self.told_to_stop = False
@@ -72,6 +76,11 @@ class ServiceProcess:
         """Its exit status as a shell has it, 128 + signal number when a signal ended it; None while it runs."""
         status = self._process.poll()
         return status if status is None or status >= 0 else 128 - status
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has run for so long that it was all right."""
+        return self.ready and monotonic() - self.started_at >= _SETTLED_S
 
     def listen(self) -> bool:
         """Take what it says; whether it may say more."""
@@ -118,7 +127,10 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        """Run until a signal ends it, or the services cannot start; the exit status."""
+        """Run until a signal ends it, or the services cannot start; the exit status.
+
+        :raises CommandError: when the first process cannot be started
+        """
         with self._signals():
             if self._watch is not None:
                 self._selector.register(self._watch, selectors.EVENT_READ, self._replace_all)
@@ -161,10 +173,22 @@ class Supervisor:
     # -- processes
 
     def _start(self, index: int) -> None:
-        process = ServiceProcess(index, self._count, self._command)
+        try:
+            process = ServiceProcess(index, self._count, self._command)
+        except OSError as exc:  # for want of memory or processes, which may be over soon: the others go on
+            self._try_again(index, exc)
+            return
         self._running[index] = process
         self._selector.register(process.link, selectors.EVENT_READ, lambda: self._listen(process))
         _log.debug("worker %d has pid %d", index, process.pid)
+
+    def _try_again(self, index: int, exc: OSError) -> None:
+        reason = exc.strerror or exc
+        if not self._ready_once:
+            raise CommandError(f"{self._command[0]} cannot be started: {reason}") from exc
+        delay_s = self._delay_s(index, settled=False)
+        _log.error("worker %d cannot be started: %s; trying again in %.1f s", index, reason, delay_s)
+        self._starts[index] = monotonic() + delay_s
 
     def _listen(self, process: ServiceProcess) -> None:
         if not process.listen():
@@ -206,14 +230,13 @@ class Supervisor:
             _log.debug("%s ended with status %d", name, status)
             self._give_up(status)
         else:
-            delay_s = self._delay_s(process)
+            delay_s = self._delay_s(process.index, process.settled)
             _log.error("%s ended with status %d; starting another in %.1f s", name, status, delay_s)
             self._starts[process.index] = monotonic() + delay_s
 
-    def _delay_s(self, process: ServiceProcess) -> float:
-        settled = process.ready and monotonic() - process.started_at >= _SETTLED_S
-        failures = 0 if settled else self._failures[process.index]
-        self._failures[process.index] = failures + 1
+    def _delay_s(self, index: int, settled: bool) -> float:
+        failures = 0 if settled else self._failures[index]
+        self._failures[index] = failures + 1
         if failures == 0:
             return 0.0
         return float(min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** (failures - 1)) * random.uniform(0.5, 1))
@@ -221,7 +244,7 @@ class Supervisor:
     def _give_up(self, status: int) -> None:
         self._status = status
         self._stops = 1
-        self._stop_all(self._stop_timeout_s + _STOP_MARGIN_S)
+        self._drain_all()
 
     def _replace_all(self) -> None:
         assert self._watch is not None
@@ -229,9 +252,7 @@ class Supervisor:
         if self._stopping or not changed:
             return
         _log.info("reloading: %s changed", ", ".join(changed[:3]) + (" ..." if len(changed) > 3 else ""))
-        for process in self._running.values():
-            if not process.told_to_stop:
-                process.stop(self._stop_timeout_s + _STOP_MARGIN_S)
+        self._drain_all()
         self._start_missing()
 
     # -- signals
@@ -242,7 +263,7 @@ class Supervisor:
         for fd in (reader, writer):
             os.set_blocking(fd, False)
         previous_fd = signal.set_wakeup_fd(writer)
-        previous = {number: signal.signal(number, _ignore) for number in _SIGNALS}
+        previous = {number: signal.signal(number, _ignore) for number in _SIGNALS if not _is_ignored(number)}
         self._selector.register(reader, selectors.EVENT_READ, lambda: self._take_signals(os.read(reader, 4096)))
         try:
             yield
@@ -265,18 +286,25 @@ class Supervisor:
         self._stops += 1
         if self._stops == 1:
             _log.info("%s: stopping %d processes", signal.Signals(number).name, len(self._running))
-            self._stop_all(self._stop_timeout_s + _STOP_MARGIN_S)
+            self._drain_all()
         elif self._stops == 2:
             self._status = 128 + number
-            self._stop_all(_KILL_TIMEOUT_S)
+            for process in self._running.values():
+                process.stop(_KILL_TIMEOUT_S)
         else:
             for process in self._running.values():
                 process.kill()
 
-    def _stop_all(self, timeout_s: float) -> None:
+    def _drain_all(self) -> None:
         self._starts.clear()
         for process in self._running.values():
-            process.stop(timeout_s)
+            if not process.told_to_stop:  # by a change of its sources: to be told twice would kill it
+                process.stop(self._stop_timeout_s + _STOP_MARGIN_S)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    """Whether whoever has started this process wants no such signal to end it, as a shell script its background jobs."""
+    return number != signal.SIGCHLD and signal.getsignal(number) is signal.SIG_IGN
 
 
 def _ignore(number: int, frame: object) -> None:
