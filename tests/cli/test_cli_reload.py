@@ -59,6 +59,42 @@ def test_watches_the_directories_that_it_is_told(project: Any, write_version: An
     assert process.output.count("reloading") == 1
 
 
+def test_a_signal_while_services_are_replaced_lets_workers_finish(
+    project: Any, tick_service: Any, eventually: Any
+) -> None:
+    tick_service('print("busy", flush=True); concurrency.sleep(3); print("done", flush=True)')
+    watched = project.write("watched/settings.yaml", "a: 1")
+    process = project.start("run", "--reload", "--reload-dir", "watched", "ticking")
+    process.expect("busy")
+    process.expect("services ready")
+    watched.write_text("a: 2")
+    process.expect("stopping services")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert "killing services" not in process.output
+    assert process.output.count("busy") == process.output.count("done")
+
+
+def test_says_that_files_cannot_be_watched_any_more(project: Any, write_version: Any) -> None:
+    write_version(1)
+    project.write(
+        "watchfiles.py",
+        """
+        DefaultFilter = dict
+
+        def watch(*directories, **options):
+            raise OSError("OS file watch limit reached")
+        """,
+    )
+    project.environ["PYTHONPATH"] = str(project.path)
+    process = project.start("run", "--reload", "ticking")
+    process.expect("version 1")
+    assert "sources are not watched any more, services go on as they are: OS file watch limit" in process.output
+    assert "Traceback" not in process.output
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
 def test_says_what_to_install_when_watchfiles_is_missing(project: Any, write_version: Any) -> None:
     write_version(1)
     project.write("watchfiles.py", "raise ImportError")

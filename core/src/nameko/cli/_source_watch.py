@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from logging import getLogger
 from typing import Any
 
 from nameko.exceptions import CommandError
+
+_log = getLogger(__name__)
 
 #: What a change to makes services start anew.
 SOURCE_SUFFIXES = (".py", ".pyi", ".yaml", ".yml", ".toml", ".json")
@@ -60,9 +63,12 @@ class SourceWatch:
         return sorted(set(changed))
 
     def _watch(self) -> None:
-        for paths in self._batches():
-            self._changed += paths
-            os.write(self._writer, b"\0")
+        try:
+            for paths in self._batches():
+                self._changed += paths
+                os.write(self._writer, b"\0")
+        except Exception as exc:  # the operating system watches so many files and no more
+            _log.error("sources are not watched any more, services go on as they are: %s", exc)
 
     def _batches(self) -> Iterator[list[str]]:
         ignored = self._watchfiles.DefaultFilter()
