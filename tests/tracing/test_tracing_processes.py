@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -140,3 +142,24 @@ def test_a_script_and_a_service_that_exports_in_batches(
     own = [("INTERNAL", "script"), ("CLIENT", "stock/take"), ("PRODUCER", "send_stock.events:lost")]
     assert {spans[key]["pid"] for key in own} == {str(script.pid)}
     assert spans["PRODUCER", "send_stock.events:lost"]["parent"] == script_span["id"]
+
+
+UNUSED = """
+import sys
+from nameko.extensions import Entrypoint
+from nameko.testing.plugins import run_service
+
+class Service:
+    name = "service"
+    run = Entrypoint.decorator(lambda self: None)
+
+with run_service(Service, plugins=["tracing"]) as container:
+    container.kill()
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def test_nothing_is_imported_for_a_service_without_workers() -> None:
+    # Its end, which a kill must not wait for, would otherwise be what imports OpenTelemetry.
+    ended = subprocess.run([sys.executable, "-c", UNUSED], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout == "[]\n", ended.stderr

@@ -11,7 +11,7 @@ from opentelemetry.trace import Span, SpanKind
 from nameko.tracing._entrypoints import messaging_attributes, rpc_attributes
 from nameko.tracing._outcomes import record_exception
 from nameko.tracing._settings import is_enabled
-from nameko.tracing._tracer import has_provider, make_tracer
+from nameko.tracing._tracer import Provider, make_tracer
 
 if TYPE_CHECKING:
     from nameko.extensions import ExcInfo
@@ -27,6 +27,7 @@ class CallSpans:
 
     def __init__(self, workers: WorkerSpans) -> None:
         self._tracer = make_tracer()
+        self._provider = Provider()
         self._workers = workers
         self._open: dict[OutgoingCall, Span] = {}
 
@@ -38,7 +39,7 @@ class CallSpans:
         if not is_enabled(call.config):
             return
         context = self._context_of_caller(call)
-        if has_provider():
+        if self._provider.is_set():
             name, kind, attributes = _describe(call)
             span = self._open[call] = self._tracer.start_span(name, context, kind, attributes, record_exception=False)
             context = trace.set_span_in_context(span, context)

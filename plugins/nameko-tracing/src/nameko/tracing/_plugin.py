@@ -56,13 +56,18 @@ def nameko_worker_finished(worker_ctx: WorkerContext, result: Any, exc_info: Exc
 @hookimpl
 def nameko_container_stopped(container: ServiceContainer) -> None:
     """End the spans of workers that were killed."""
-    _workers().abandon(container)
+    _abandon(container)
 
 
 @hookimpl
 def nameko_container_killed(container: ServiceContainer) -> None:
     """End the spans of workers that were killed."""
-    _workers().abandon(container)
+    _abandon(container)
+
+
+def _abandon(container: ServiceContainer) -> None:
+    if _workers.cache_info().currsize:  # else there are no spans, and importing OpenTelemetry would hold up the kill
+        _workers().abandon(container)
 
 
 @hookimpl

@@ -15,7 +15,7 @@ from nameko.tracing._entrypoints import Description, describe
 from nameko.tracing._http import request_attributes, response_status
 from nameko.tracing._outcomes import describe_arguments, record_exception
 from nameko.tracing._propagation import brings_context, forget_incoming, incoming_context
-from nameko.tracing._tracer import has_provider, make_tracer
+from nameko.tracing._tracer import Provider, make_tracer
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer, WorkerContext
@@ -36,6 +36,7 @@ class WorkerSpans:
 
     def __init__(self) -> None:
         self._tracer = make_tracer()
+        self._provider = Provider()
         self._open: dict[WorkerContext, _Open] = {}
         self._descriptions: WeakKeyDictionary[Entrypoint, Description] = WeakKeyDictionary()
 
@@ -47,7 +48,7 @@ class WorkerSpans:
         description = self._description_of(worker_ctx.entrypoint)
         if not description.enabled:
             return
-        makes_span = has_provider() and not description.excluded
+        makes_span = self._provider.is_set() and not description.excluded
         if not makes_span and not brings_context(worker_ctx):
             return
         context = incoming_context(worker_ctx)
