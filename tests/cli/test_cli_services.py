@@ -128,6 +128,13 @@ def test_graphviz_draws_it(services: Any, project: Any) -> None:
     assert (project.path / "graph.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_graphviz_gets_names_in_any_script(project: Any) -> None:
+    project.write(
+        "bar.py", "from nameko.rpc import rpc\n\nclass Bar:\n    name = 'café'\n\n    @rpc\n    def order(self): ..."
+    )
+    assert '    "café"\n' in project.nameko("services", "--format", "dot", "bar").stdout
+
+
 def test_says_what_to_do_without_graphviz(services: Any, project: Any) -> None:
     project.environ["PATH"] = "/nowhere"
     ended = project.nameko("services", "--format", "svg", "--output", "graph.svg", "shopping")

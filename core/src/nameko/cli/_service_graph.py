@@ -68,12 +68,17 @@ def _mermaid_text(text: str) -> str:
 def dot(services: Sequence[ServiceDescription]) -> str:
     """The graph for graphviz."""
     lines = ["digraph services {", "    rankdir=LR", "    node [shape=box, fontname=Helvetica]"]
-    lines += [f"    {json.dumps(name)}{'' if known else ' [style=dashed]'}" for name, known in _nodes(services).items()]
+    lines += [f"    {_dot_text(name)}{'' if known else ' [style=dashed]'}" for name, known in _nodes(services).items()]
     for edge in edges(services):
         style = ", style=dashed" if edge.is_event else ""
-        source, target, label = (json.dumps(text) for text in (edge.source, edge.target, edge.label))
+        source, target, label = (_dot_text(text) for text in (edge.source, edge.target, edge.label))
         lines.append(f"    {source} -> {target} [label={label}{style}]")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot_text(text: str) -> str:
+    # Strings of graphviz are those of JSON as far as quotes and backslashes go. Other characters stand for themselves.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def picture(services: Sequence[ServiceDescription], format_name: str) -> bytes:
