@@ -129,6 +129,11 @@ def test_requests_that_are_refused(pages, free_port, request_bytes, status):
     assert get(free_port, "/page")[0] == 200
 
 
+def test_a_method_that_is_refused_is_told_which_are_not(pages, free_port):
+    pages(showing("it")).listen(free_port, "PAGE_ADDRESS")
+    assert exchange(free_port, b"POST /page HTTP/1.1\r\n\r\n")[1]["allow"] == "get, head"
+
+
 def test_a_page_that_cannot_be_shown(pages, free_port, caplog):
     pages(lambda environ, start_response: 1 / 0).listen(free_port, "PAGE_ADDRESS")
     status, body = get(free_port, "/page")
@@ -298,3 +303,14 @@ def test_each_worker_process_listens_on_its_own(monkeypatch, pages, tmp_path: Pa
     monkeypatch.setenv("NAMEKO_WORKER_INDEX", "2")
     pages(showing("it")).listen(f"unix:{tmp_path}/page.sock", "PAGE_ADDRESS")
     assert get(f"{tmp_path}/page.sock.2", "/page")[0] == 200
+
+
+def test_ports_have_room_for_those_of_all_worker_processes(monkeypatch, pages, free_port):
+    # Otherwise only those that come later would fail, again and again: their ports are those of the others.
+    monkeypatch.setenv("NAMEKO_WORKER_COUNT", "3")
+    pages(showing("it")).listen(free_port, "PAGE_ADDRESS")
+    other = pages(showing("other"), "/other")
+    with pytest.raises(ConfigurationError, match=f"^OTHER_ADDRESS: .*:{free_port + 2} .*:{free_port}, .*3 worker"):
+        other.listen(free_port + 2, "OTHER_ADDRESS")
+    other.listen(free_port, "OTHER_ADDRESS")
+    assert get(free_port, "/other")[0] == 200

@@ -65,7 +65,10 @@ def refusal(status: HTTPStatus, text: str) -> WsgiApplication:
     """An application that answers anything with `status` and a line of text."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+        headers = [("Content-Type", "text/plain; charset=utf-8")]
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:  # RFC 9110, 15.5.6
+            headers.append(("Allow", "GET, HEAD"))
+        start_response(f"{status.value} {status.phrase}", headers)
         return [f"{text}\n".encode()]
 
     return app

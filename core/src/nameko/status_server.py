@@ -22,7 +22,7 @@ from nameko.addresses import Address, parse_address
 from nameko.concurrency import socket
 from nameko.exceptions import ConfigurationError
 from nameko.unix_sockets import bind_privately
-from nameko.worker_processes import worker_index
+from nameko.worker_processes import worker_count, worker_index
 from nameko.wsgi import WsgiApplication, wsgi_hosts
 
 if TYPE_CHECKING:
@@ -97,9 +97,22 @@ class _Servers:
 
     def lease(self, address: Address, key: str) -> _Server:
         place = (os.getpid(), concurrency.current_hub(), address)
-        server, count = self._leased.get(place) or (_Server(address, key, place), 0)
+        if place not in self._leased:
+            self._check_room(address, key)
+            self._leased[place] = (_Server(address, key, place), 0)
+        server, count = self._leased[place]
         self._leased[place] = (server, count + 1)
         return server
+
+    def _check_room(self, address: Address, key: str) -> None:
+        # Each of several processes has the ports of the first one plus its number: ranges that overlap leave all but
+        # the first processes without a port, and nobody but this would say so to the first one.
+        for _, _, other in self._leased:
+            if 0 < abs(address.port - other.port) < worker_count() and address.host == other.host:
+                raise ConfigurationError(
+                    f"{key}: {address} is too close to {other}, as each of {worker_count()} worker processes "
+                    "takes the port after that of the one before: use one address for both, or leave room"
+                )
 
     def give_back(self, server: _Server) -> None:
         _, count = self._leased[server.place]

@@ -25,6 +25,8 @@ class HealthAnswers:
         status, body = self._answer(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         data = json.dumps(body).encode() + b"\n"
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:  # RFC 9110, 15.5.6
+            headers.append(("Allow", "GET, HEAD"))
         start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(data)))])
         return [data]
 
