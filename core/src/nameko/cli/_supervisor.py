@@ -303,7 +303,7 @@ class Supervisor:
 
 
 def _is_ignored(number: signal.Signals) -> bool:
-    """Whether whoever has started this process wants no such signal to end it, as a shell script its background jobs."""
+    """Whether whoever has started this process wants it to ignore a signal, as a shell script does with Ctrl-C."""
     return number != signal.SIGCHLD and signal.getsignal(number) is signal.SIG_IGN
 
 
