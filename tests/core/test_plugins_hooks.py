@@ -35,15 +35,6 @@ def manager(**plugins: object) -> PluginManager:
     return PluginManager.with_plugins(plugins)
 
 
-@pytest.mark.parametrize("name", HOOKS)
-def test_every_hook_is_documented(name: str) -> None:
-    hook = HOOKS[name]
-    documentation = inspect.getdoc(hook) or ""
-    assert "Fires:" in documentation
-    for argument in inspect.signature(hook).parameters:
-        assert f":param {argument}:" in documentation or name in OBSERVER_HOOKS or argument == "container"
-
-
 def test_every_observer_hook_has_its_place() -> None:
     assert {name.removeprefix("nameko_") for name in OBSERVER_HOOKS} == set(vars(Observers()))
     assert set(OBSERVER_HOOKS) <= set(HOOKS)

@@ -35,7 +35,7 @@ class DependencyProviderConformance(ExtensionConformance):
         """What the method of a service does with what is injected; nothing by default. May block."""
 
     def _make_service(self, method: _bench.Method, **siblings: DependencyProvider) -> type:
-        return _bench.make_service(method, Entrypoint(), **{_ATTRIBUTE: self.make_extension()}, **siblings)
+        return _bench.make_service(method, Entrypoint(), **{_ATTRIBUTE: self._declare()}, **siblings)
 
     def _using(self, method: _bench.Method, then: Any = lambda: None) -> None:
         def action(service: Any) -> None:

@@ -41,7 +41,7 @@ class EntrypointConformance(ExtensionConformance):
         raise NotImplementedError(f"{type(self).__name__} must say how its entrypoint is triggered: trigger()")
 
     def _make_service(self, method: _bench.Method, **siblings: DependencyProvider) -> type:
-        return _bench.make_service(method, self.make_extension(), **siblings)
+        return _bench.make_service(method, self._declare(), **siblings)
 
     @contextmanager
     def _triggers(self, container: ServiceContainer) -> Iterator[_Triggers]:

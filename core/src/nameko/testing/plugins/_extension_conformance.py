@@ -47,8 +47,15 @@ class ExtensionConformance:
 
     # -- the service under test
 
+    _extension_cls: type[Extension] = Extension
+
+    def _declare(self) -> Any:
+        extension = self.make_extension()
+        self._extension_cls = type(extension)
+        return extension
+
     def _make_service(self, method: _bench.Method, **siblings: DependencyProvider) -> type:
-        return _bench.make_service(method, Entrypoint(), holder=_bench.holder(self.make_extension), **siblings)
+        return _bench.make_service(method, Entrypoint(), holder=_bench.holder(self._declare), **siblings)
 
     @contextmanager
     def _container(
@@ -77,7 +84,7 @@ class ExtensionConformance:
         _bench.within(self.timeout_s, "ServiceContainer.kill()", container.kill)
 
     def _bound(self, container: ServiceContainer) -> Extension:
-        cls = type(self.make_extension())
+        cls = self._extension_cls
         found: list[Extension] = [each for each in container.extensions if type(each) is cls]
         assert found, f"the container has no {cls.__name__}: make_extension() must return what binds to its own class"
         return found[0]
@@ -186,7 +193,7 @@ class SharedExtensionConformance(ExtensionConformance):
     """Tests for a `SharedExtension`: those of every extension, and that two holders share one."""
 
     def _make_service(self, method: _bench.Method, **siblings: DependencyProvider) -> type:
-        holders = {name: _bench.holder(self.make_extension) for name in ("holder", "other")}
+        holders = {name: _bench.holder(self._declare) for name in ("holder", "other")}
         return _bench.make_service(method, Entrypoint(), **holders, **siblings)
 
     def test_is_shared(self) -> None:
