@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -18,9 +22,11 @@ from nameko.testing.plugins import (
     ExtensionConformance,
     PluginConformance,
     SharedExtensionConformance,
+    no_leaks,
 )
 
 HANG_S = 0.3
+SETTLE_S = 0.2
 
 
 class Opener:
@@ -97,32 +103,26 @@ class OneForAll(Good):
 def failures(test_cls: type, among: set[str]) -> set[str]:
     """Those tests of a conformance class that fail, among some, or among all."""
     failed = set()
-    for name in dir(test_cls):
-        if name in among or (name.startswith("test_") and not among):
-            try:
-                getattr(test_cls(), name)()
-            except Exception:
-                failed.add(name)
+    with impatience() if among else nullcontext():
+        for name in dir(test_cls):
+            if name in among or (name.startswith("test_") and not among):
+                try:
+                    getattr(test_cls(), name)()
+                except Exception:
+                    failed.add(name)
     return failed
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hanging and leaking is told sooner."""
-    monkeypatch.setattr(ExtensionConformance, "timeout_s", HANG_S)
-    monkeypatch.setattr(PluginConformance, "timeout_s", HANG_S)
-    monkeypatch.setattr("nameko.testing.plugins._extension_conformance.no_leaks", _soon(no_leaks_in_a_moment))
-    monkeypatch.setattr("nameko.testing.plugins._plugin_conformance.no_leaks", _soon(no_leaks_in_a_moment))
-
-
-def no_leaks_in_a_moment() -> Any:
-    from nameko.testing.plugins import no_leaks
-
-    return no_leaks(settle_s=0.2)
-
-
-def _soon(fn: Any) -> Any:
-    return lambda *args, **kwargs: fn()
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Tell sooner that something hangs or leaks, where that is expected."""
+    with (
+        patch.object(ExtensionConformance, "timeout_s", HANG_S),
+        patch.object(PluginConformance, "timeout_s", HANG_S),
+        patch("nameko.testing.plugins._extension_conformance.no_leaks", partial(no_leaks, settle_s=SETTLE_S)),
+        patch("nameko.testing.plugins._plugin_conformance.no_leaks", partial(no_leaks, settle_s=SETTLE_S)),
+    ):
+        yield
 
 
 def conformance(cls: type, base: type, **methods: Any) -> type:
