@@ -15,7 +15,7 @@ from amqp.exceptions import FrameError, FrameSyntaxError, NotFound, Precondition
 from amqp.serialization import decode_properties_basic
 
 from nameko import concurrency
-from nameko.amqp import BrokerRefused, wire
+from nameko.amqp import BrokerRefused, UndeliverableMessage, wire
 from nameko.amqp.transport import Transport
 from nameko.exceptions import ConfigurationError
 
@@ -459,6 +459,29 @@ def test_tls(make_broker, tls_uri, certificates, eventually):
     eventually(lambda: len(got) == 203, timeout_s=20)
     assert sorted(got) == [10] * 200 + [3_000_000] * 3
     broker.container.stop()
+
+
+def test_over_tls_what_is_not_acknowledged_comes_again_and_nothing_else(make_broker, tls_uri, certificates, eventually):
+    broker, got = make_broker(tls_uri("good"), AMQP_SSL={"ca_certs": str(certificates / "ca.pem")}), []
+    queue = kombu.Queue("q", kombu.Exchange("e"), routing_key="k")
+    subscription = broker.subscribe(queue, got.append, prefetch=10)
+    for number in range(5):
+        broker.publish(number, exchange="e", routing_key="k", mandatory=True)
+    eventually(lambda: len(got) == 5)
+    for message in (got[1], got[0], got[3]):
+        message.ack()
+    consuming = broker._consuming().connection
+    assert consuming.raw.transport.flush(5)
+    consuming.raw.channel()  # the broker answers, so it has the acknowledgements
+    consuming.raw.collect()  # the connection is lost
+    eventually(lambda: len(got) == 7 and subscription.consuming, timeout_s=10)
+    assert sorted((message.payload, message.redelivered) for message in got[5:]) == [(2, True), (4, True)]
+    with pytest.raises(UndeliverableMessage):
+        broker.publish("x", exchange="e", routing_key="nobody", mandatory=True)
+    for message in got[5:]:
+        message.ack()
+    broker.container.stop()
+    assert connection.default_channel.queue_declare("q", passive=True).message_count == 0
 
 
 @pytest.mark.parametrize(
