@@ -461,7 +461,9 @@ def test_tls(make_broker, tls_uri, certificates, eventually):
     broker.container.stop()
 
 
-def test_over_tls_what_is_not_acknowledged_comes_again_and_nothing_else(make_broker, tls_uri, certificates, eventually):
+def test_over_tls_what_is_not_acknowledged_comes_again_and_nothing_else(
+    make_broker, tls_uri, certificates, connection, eventually
+):
     broker, got = make_broker(tls_uri("good"), AMQP_SSL={"ca_certs": str(certificates / "ca.pem")}), []
     queue = kombu.Queue("q", kombu.Exchange("e"), routing_key="k")
     subscription = broker.subscribe(queue, got.append, prefetch=10)
