@@ -102,18 +102,15 @@ def attack(server, clients, each: int) -> list[socket.socket]:
 def check_slow_clients(server, clients, each: int, closed_within_s: float) -> None:
     before = descriptors(server.pid)
     idle_p99_s = min(p99_s(server) for _ in range(3))
-    started_at = time.monotonic()
     attack(server, clients, each)
+    started_at = time.monotonic()
     attacked_p99_s = min(p99_s(server) for _ in range(3))
     # The clock of a busy machine alone moves by some milliseconds.
     assert attacked_p99_s <= 2 * idle_p99_s + 0.01
-    wait_for(lambda: descriptors(server.pid) <= before + 2, timeout_s=closed_within_s + 30)
-    took_s = time.monotonic() - started_at
-    assert took_s <= closed_within_s
-    answers = {
-        data: read_to_end(sock) for data, sock in zip([b"head"] * each + [b"body"] * each, clients, strict=False)
-    }
-    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers.values())
+    answers = [read_to_end(sock) for sock in clients[: 2 * each]]
+    assert {answer[:13] for answer in answers} == {b"HTTP/1.1 408 "}
+    assert time.monotonic() - started_at <= closed_within_s
+    wait_for(lambda: descriptors(server.pid) <= before + 2)  # those who do not read, too
 
 
 @pytest.mark.faults
