@@ -46,7 +46,7 @@ FRAGMENTS = [
 
 
 def make_input(rng: random.Random) -> bytes:
-    data = b"".join(rng.choice(SEEDS) for _ in range(rng.randint(1, 3)))
+    data = b"".join(rng.choice(SEEDS) * rng.choice((1, 1, 2)) for _ in range(rng.randint(1, 3)))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3, 5))):
         data = rng.choice(MUTATIONS)(data, rng)
     return data

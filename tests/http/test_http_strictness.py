@@ -34,6 +34,25 @@ def test_invalid_request_behind_a_valid_one(converse, name):
     assert conversation.refused == STATUS.get(name, 400)
 
 
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_request_behind_one_with_the_same_fields(converse, name):
+    """What was found out about fields does not hold for another request line, nor the other way round."""
+    line, _, rest = INVALID[name].partition(b"\r\n")
+    before = b"GET / HTTP/1.1\r\n" + rest if line.startswith(b"GET") else line + b"\r\nHost: h\r\n\r\n"
+    accepted = len(converse(before).requests)
+    conversation = converse(before + INVALID[name] + NEXT)
+    if accepted and b"HTTP/1.0" not in before:
+        assert conversation.refused == STATUS.get(name, 400) or converse(before).refused
+        assert len(conversation.requests) <= accepted
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_valid_request_is_the_same_when_repeated(converse, name):
+    first, *others = converse(VALID[name] * 3).requests
+    if b"HTTP/1.0" not in VALID[name]:
+        assert others == [first, first]
+
+
 @pytest.mark.parametrize("name", VALID)
 def test_valid_request_is_served_and_so_is_the_next(converse, name):
     data = VALID[name] + NEXT

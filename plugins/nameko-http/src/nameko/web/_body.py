@@ -156,6 +156,7 @@ class RequestBody(io.RawIOBase):
     `RequestEntityTooLarge` beyond `max_bytes`, `RequestTimeout` for a client that is too slow, `ClientDisconnected` for
     one that left, `BadRequest` for chunks that make no sense.
 
+    :param witness: llhttp, having read the head; for a body in chunks
     :param content_length: None for a body in chunks
     :param send_continue: called once, before the client is first waited for; None when it does not expect that
     """
@@ -163,7 +164,7 @@ class RequestBody(io.RawIOBase):
     def __init__(
         self,
         reader: Reader,
-        witness: Witness,
+        witness: Witness | None,
         content_length: int | None,
         max_bytes: int,
         pace: Pace,
@@ -171,7 +172,7 @@ class RequestBody(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._reader = reader
-        self._decoder = _Chunked(witness) if content_length is None else _Sized(content_length)
+        self._decoder = _Chunked(witness or Witness()) if content_length is None else _Sized(content_length)
         self._content_length = content_length
         self._max_bytes = max_bytes
         self._pace = pace

@@ -95,6 +95,7 @@ class Connection:
         self._access_log = access_log
         self._reader = Reader(transport)
         self._draining = False
+        self._last_head: RequestHead | None = None
         self._writer: ResponseWriter | None = None
         self._switch: tuple[list[tuple[str, str]], SwitchedProtocol] | None = None
 
@@ -131,7 +132,8 @@ class Connection:
         data = self._read_head()
         if data is None:
             return False
-        head, witness = parse_head(data, self._settings.max_header_fields)
+        head, witness = parse_head(data, self._settings.max_header_fields, self._last_head)
+        self._last_head = head
         environ = request_environ(self._environ, head)
         body = environ["wsgi.input"] = self._body(head, witness)
         environ[SWITCH_PROTOCOL] = self._switch_protocol
@@ -234,7 +236,7 @@ class Connection:
         if len(data) - line_end > self._settings.max_header_bytes:
             raise RequestRefused(431, "The header fields are too large")
 
-    def _body(self, head: RequestHead, witness: Witness) -> io.BytesIO | RequestBody:
+    def _body(self, head: RequestHead, witness: Witness | None) -> io.BytesIO | RequestBody:
         length = head.content_length
         reader = self._reader
         if length == 0:

@@ -25,6 +25,8 @@ _UPGRADE = re.compile(rb"(?<=\n)upgrade:[^\r]*\r\n", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 # RFC 3986: a name, an IPv4 address or an IPv6 address in brackets, and a port.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::[0-9]{0,5})?", re.ASCII)
+# What llhttp takes for a target of any method, whatever comes before and behind it.
+_PLAIN_TARGET = re.compile(r"/[0-9A-Za-z\-._~/?=&%+,;:@!$'()*]*", re.ASCII)
 _ORIGIN_FORM = re.compile(r"/[^#]*")
 
 #: Fields that make a request ambiguous when they occur twice.
@@ -37,22 +39,32 @@ class RequestHead:
     :ivar method: as sent
     :ivar target: path and query as sent, or `*`
     :ivar version: `"1.0"` or `"1.1"`
+    :ivar lines: its header fields as sent
     :ivar fields: `(name in lower case, value)`, in the order of the request; text in Latin-1, as WSGI has it
     :ivar content_length: of the body; 0 when there is none, None when it comes in chunks
     :ivar keep_alive: whether the client wants to use the connection again
     :ivar expects_continue: whether the client waits for `100 Continue` before it sends the body
     """
 
-    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "target", "version")
+    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "lines", "method", "target", "version")
 
-    def __init__(self, method: str, target: str, version: str, fields: list[tuple[str, str]]) -> None:
+    def __init__(self, method: str, target: str, version: str, lines: str, fields: list[tuple[str, str]]) -> None:
         self.method = method
         self.target = target
         self.version = version
+        self.lines = lines
         self.fields = fields
         self.content_length: int | None = 0
         self.keep_alive = version == "1.1"
         self.expects_continue = False
+
+    def with_target(self, target: str) -> RequestHead:
+        """The same head, with another target."""
+        head = RequestHead(self.method, target, self.version, self.lines, self.fields)
+        head.content_length = self.content_length
+        head.keep_alive = self.keep_alive
+        head.expects_continue = self.expects_continue
+        return head
 
 
 class _EndSeen:
@@ -106,27 +118,36 @@ def check_beginning(data: bytes, checked_bytes: int) -> None:
         raise RequestRefused(400, "Malformed request")
 
 
-def parse_head(data: bytes, max_fields: int) -> tuple[RequestHead, Witness]:
-    """The head in `data`, which ends with the empty line; and llhttp, having read it, for the body.
+def parse_head(data: bytes, max_fields: int, last: RequestHead | None = None) -> tuple[RequestHead, Witness | None]:
+    """The head in `data`, which ends with the empty line; and llhttp, having read it, for a body in chunks.
 
+    :param last: the head before it on the same connection. Most clients send the same fields each time: then what was
+        found out about them holds, and neither they nor llhttp need to be asked again. There is no llhttp then.
     :raises RequestRefused: when it is malformed or ambiguous, or has more than `max_fields` fields
     """
     match = _HEAD.fullmatch(data.decode("latin-1"))
     if match is None:
         raise RequestRefused(400, _complaint(data))
     method, target, version, lines = match.groups()
+    if last is not None and _is_alike(last, method, version, lines) and _PLAIN_TARGET.fullmatch(target) is not None:
+        return last.with_target(target), None
     if version != "1.1" and version != "1.0":
         raise RequestRefused(505, "HTTP version not supported")
     fields = [(name.lower(), value.strip(" \t")) for name, value in _FIELD.findall(lines)]
     if len(fields) > max_fields:
         raise RequestRefused(431, "Too many header fields")
-    head = RequestHead(method, target, version, fields)
+    head = RequestHead(method, target, version, lines, fields)
     _interpret(head)
     witness = Witness()
     witness.read(data if head.content_length == 0 else _UPGRADE.sub(b"", data))
     if (head.content_length == 0) != witness.message_complete:
         raise RequestRefused(400, "Malformed request: it is not clear where it ends")
     return head, witness
+
+
+def _is_alike(last: RequestHead, method: str, version: str, lines: str) -> bool:
+    # Of a body in chunks, llhttp has to read every byte.
+    return last.lines == lines and last.method == method and last.version == version and last.content_length is not None
 
 
 def _complaint(data: bytes) -> str:
