@@ -144,7 +144,8 @@ def test_row_25_calls_deeper_than_there_are_workers_time_out_and_the_service_goe
     reply = raw.call(f"subject.{method}", 9)  # five levels in each service
     assert reply["error"]["exc_type"] == "RpcTimeout" or "RpcTimeout" in reply["error"]["value"]
     print(f"outermost call of {method}: {clock() - started_at:.2f} s")
-    assert clock() - started_at <= 3 + 1  # the deadline of each of these calls, and a second
+    # The deadline of each of these calls, a second, and what a machine that is busy with something else may add.
+    assert clock() - started_at <= 3 + 1 + 2
     assert median_echo_s(raw) <= 0.1
     assert raw.call(f"subject.{method}", 3)["result"] == 3
     assert hosted.alive
