@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -22,10 +21,8 @@ from typing import Any
 
 import pytest
 
+from harness.process import NAMEKO, Process
 from nameko.testing.plugins import write_distribution
-
-NAMEKO = [sys.executable, "-m", "nameko"]
-
 
 # Makes its standard input the controlling terminal, so that Ctrl-C there becomes a signal, and turns into `nameko`.
 _IN_TERMINAL = """
@@ -73,7 +70,8 @@ class Project:
 
     def start(self, *arguments: str) -> Process:
         """Start `nameko`."""
-        process = Process(self, arguments)
+        output_path = self.path / f"output-{len(self.processes)}"
+        process = Process([*NAMEKO, *arguments], self.path, self.environ, output_path)
         self.processes.append(process)
         return process
 
@@ -82,51 +80,6 @@ class Project:
         terminal = Terminal(self, arguments)
         self.processes.append(terminal)
         return terminal
-
-
-class Process:
-    """A running `nameko`, its output in a file."""
-
-    def __init__(self, project: Project, arguments: tuple[str, ...]) -> None:
-        self._output_path = project.path / f"output-{len(project.processes)}"
-        with self._output_path.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*NAMEKO, *arguments],
-                cwd=project.path,
-                env=project.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def output(self) -> str:
-        """What it has written so far, to either stream."""
-        return self._output_path.read_text()
-
-    def expect(self, text: str, timeout_s: float = 20) -> None:
-        """Wait until `text` is in the output."""
-        deadline = time.monotonic() + timeout_s
-        while text not in self.output:
-            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.output}"
-            assert time.monotonic() < deadline, f"{text!r} is not in: {self.output}"
-            time.sleep(0.02)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def wait(self, timeout_s: float = 20) -> int:
-        """Wait for its end; the exit status."""
-        return self._process.wait(timeout_s)
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
 
 
 class Terminal:
