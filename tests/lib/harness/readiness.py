@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from harness.journal import log
 from nameko import concurrency
 from nameko.extensions import DependencyProvider
 
 _INTERVAL_S = 0.1
+# How long something has lasted is no change.
+_NUMBER = re.compile(r"\d+")
 
 
 class Readiness(DependencyProvider):
@@ -20,7 +24,8 @@ class Readiness(DependencyProvider):
         before: list[str] | None = None
         while True:
             reasons = self.container.not_ready_reasons()
-            if before is None or bool(reasons) != bool(before):
+            kinds = [_NUMBER.sub("", reason) for reason in reasons]
+            if kinds != before:
                 log("unready" if reasons else "ready", *(reason.replace(" ", "_") for reason in reasons))
-            before = reasons
+            before = kinds
             concurrency.sleep(_INTERVAL_S)
