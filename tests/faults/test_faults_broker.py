@@ -102,7 +102,7 @@ def test_row_8_broker_is_down_at_start(processes: Processes, figure: Figure) -> 
     service = processes.run_services(SINK, config, ready=False)
     service.expect("starting services")
     started_at = time.monotonic()
-    service.expect("Error: ")
+    service.expect("\nError: ")
     figure("seconds away from START_TIMEOUT", abs(time.monotonic() - started_at - start_timeout_s), 1)
     assert service.wait() == 75
     figure("lines of error", len(re.findall("^Error: ", service.output, re.MULTILINE)), 1)
