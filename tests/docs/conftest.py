@@ -39,7 +39,7 @@ COMMAND_TIMEOUT_S = 30
 #: How long a command may go on failing because a service in the background is not up yet.
 SETTLE_TIMEOUT_S = 15
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*) *(?P<options>.*)$")
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}]*) *(?P<options>.*)$")
 _LOOPBACK_PORT = re.compile(r"127\.0\.0\.1:([0-9]+)")
 _HEADING = re.compile(r"^##+ +(?P<title>.+)$")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-NOT_CODE = {"text", "mermaid"}
+NOT_CODE = {"text", "mermaid", "{toctree}"}
 
 
 def test_blocks_of_section_do_what_they_say(section: Any, shell: Any) -> None:
