@@ -41,6 +41,20 @@ def test_row_29_what_a_killed_process_had_comes_again_and_says_so(site: Any, raw
     assert again == {str(number): str(str(number) in begun) for number in range(20)}
 
 
+def test_row_29_what_was_at_work_when_the_connection_was_lost_comes_again_and_says_so(
+    node_site: Any, proxy: Any, proxy_uri: str, eventually: Eventually
+) -> None:
+    raw = node_site.raw()
+    node_site.run("subject:Deliveries", AMQP_URI=proxy_uri)
+    for number in range(5):
+        raw.send(json.dumps({"number": number, "seconds": 1}), "told", "outside.events")
+    eventually(lambda: len(node_site.effects("delivered")) == 5)
+    assert proxy.reset() == 2
+    eventually(lambda: len(node_site.effects("delivered")) == 10)
+    assert [line[2] for line in node_site.effects("delivered")] == ["False"] * 5 + ["True"] * 5
+    eventually(lambda: raw.ready("evt-outside-told--deliveries.take") == 0)
+
+
 def test_row_29_a_handler_that_takes_notes_does_it_once(site: Any, raw: Any, eventually: Eventually) -> None:
     database = site.directory / "till.db"
     till = site.run("examples.once", DATABASE=str(database))
