@@ -412,7 +412,42 @@ def test_acks_after_rejections_and_acks_of_many(deliver, connect_through_proxy, 
     channel.basic_ack(4)
     channel_id = channel.channel_id
     assert left_in_queue(channel, connect_through_proxy) == 1
-    assert acks_in(proxy.from_clients, channel_id) == [(3, 1), (5, 1)]
+    assert acks_in(proxy.from_clients, channel_id) == [(5, 1)]
+
+
+def test_a_rejection_between_acks_is_no_ack(deliver, connect_through_proxy):
+    channel, _ = deliver(4)
+    channel.basic_ack(3)
+    channel.basic_ack(4)
+    channel.basic_reject(2, requeue=True)
+    channel.basic_ack(1)
+    assert left_in_queue(channel, connect_through_proxy) == 1
+
+
+def test_acks_of_two_channels_in_turn(deliver, connect_through_proxy, proxy):
+    channel, other = deliver(4)[0], deliver(0)[0]
+    kombu.Queue("other")(other).declare()
+    other.basic_cancel("t")
+    got = []
+    other.basic_consume("other", consumer_tag="o", callback=got.append)
+    connect_through_proxy.Producer(channel).publish("x", routing_key="other")
+    while not got:
+        connect_through_proxy.drain_events(timeout=5)
+    channel.basic_ack(2)
+    channel.basic_ack(3)
+    other.basic_ack(got[0].delivery_tag)
+    channel.basic_ack(1)
+    channel_id = channel.channel_id
+    assert left_in_queue(channel, connect_through_proxy) == 1
+    assert acks_in(proxy.from_clients, channel_id) == [(3, 1)]
+
+
+def test_acks_of_one_and_of_many_in_one_turn(deliver, connect_through_proxy):
+    channel, _ = deliver(6)
+    channel.basic_ack(4)
+    channel.basic_ack(5)
+    channel.basic_ack(3, multiple=True)
+    assert left_in_queue(channel, connect_through_proxy) == 1
 
 
 def test_a_message_that_was_fetched_is_not_acknowledged_with_others(deliver, connect_through_proxy, proxy):

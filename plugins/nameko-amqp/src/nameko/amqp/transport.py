@@ -231,17 +231,6 @@ class GreenTransport:
             raise self._error or ConnectionResetError(errno.ENOTCONN, "not connected")
         self._put(data)
 
-    def write_ack(self, channel: Channel, delivery_tag: int) -> None:
-        """Send an acknowledgement soon, in one frame with others of the channel where that says the same.
-
-        :raises OSError: when the connection is known to be gone
-        """
-        last = self._unsent[-1] if self._unsent else None
-        if isinstance(last, JoinedAcks) and last.channel is channel:
-            last.tags.append(delivery_tag)
-            return
-        self.write(JoinedAcks(channel, delivery_tag))
-
     def _put(self, data: bytes | JoinedAcks) -> None:
         self._unsent.append(data)
         self.unsent_bytes += len(data)
@@ -394,30 +383,34 @@ def _wait(wait: Callable[[Any, float | None], None], sock: Any, timeout_s: float
 
 
 class JoinedAcks:
-    """The acknowledgements of one channel that are sent together.
+    """The acknowledgements of one channel that are sent together: all since those before were sent.
 
-    One frame stands for all of them, and for those of earlier deliveries, as soon as no earlier one is outstanding.
+    One frame stands for all of them, and for those of earlier deliveries, when no earlier one is outstanding. So
+    whatever else settles a delivery meanwhile has to reach the broker before that frame: `rejections`.
 
     :param channel: the channel
-    :param tag: the first delivery tag; `tags` takes more
     """
 
-    __slots__ = ("channel", "channel_id", "tags")
+    __slots__ = ("channel", "channel_id", "rejections", "tags")
 
-    def __init__(self, channel: Channel, tag: int) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.channel_id = channel.channel_id
-        self.tags = [tag]
+        self.tags: list[int] = []
+        self.rejections: list[bytes] = []  # frames
 
     def __len__(self) -> int:
         return wire.ACK_FRAME_BYTES
 
     def encode(self) -> bytes:
-        """The frames: one, or one for each where that is not the same."""
+        """The frames, for good: one for the acknowledgements, or one for each where that is not the same."""
+        self.channel.unsent_acks = None
         latest = max(self.tags)
         if len(self.tags) > 1 and self.channel.nothing_outstanding_up_to(latest):
-            return wire.encode_ack(self.channel_id, latest, multiple=True)
-        return b"".join([wire.encode_ack(self.channel_id, tag, multiple=False) for tag in self.tags])
+            acks = [wire.encode_ack(self.channel_id, latest, multiple=True)]
+        else:
+            acks = [wire.encode_ack(self.channel_id, tag, multiple=False) for tag in self.tags]
+        return b"".join(self.rejections + acks)
 
 
 class _Answers:
@@ -485,6 +478,8 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
         self._publish_methods: dict[tuple[str, str, bool], bytes] = {}
         self._outstanding: dict[int, None] = {}  # delivery tags that were not settled yet, in order
         self._joins_acks = True
+        #: What takes further acknowledgements, until it is sent.
+        self.unsent_acks: JoinedAcks | None = None
 
     def prepare_message(  # as kombu calls it
         self,
@@ -532,12 +527,22 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
         """Acknowledge a delivery of this channel."""
         channel_id = self._open_id()
         if not multiple and self._outstanding.pop(delivery_tag, _UNKNOWN) is None:
-            self._transport.write_ack(self, delivery_tag)
+            self._acks_to_send().tags.append(delivery_tag)
             return
-        if multiple:
-            for tag in [each for each in self._outstanding if each <= delivery_tag or delivery_tag == 0]:
-                del self._outstanding[tag]
-        self._transport.write(wire.encode_ack(channel_id, delivery_tag, multiple))
+        tags = [each for each in self._outstanding if each <= delivery_tag or delivery_tag == 0] if multiple else []
+        for tag in tags:
+            del self._outstanding[tag]
+        if tags and self._joins_acks:
+            self._acks_to_send().tags += tags
+        else:
+            self._transport.write(wire.encode_ack(channel_id, delivery_tag, multiple))
+
+    def _acks_to_send(self) -> JoinedAcks:
+        if self.unsent_acks is None:
+            acks = JoinedAcks(self)
+            self._transport.write(acks)
+            self.unsent_acks = acks
+        return self.unsent_acks
 
     def nothing_outstanding_up_to(self, delivery_tag: int) -> bool:
         """Whether all deliveries up to that one are settled, as far as is known here."""
@@ -545,11 +550,15 @@ class Channel(_Answers, kombu.transport.pyamqp.Channel):  # type: ignore[misc]
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "") -> None:
         """Reject a delivery of this channel."""
+        frame = wire.encode_reject(self._open_id(), delivery_tag, requeue)
         self._outstanding.pop(delivery_tag, None)
-        self._transport.write(wire.encode_reject(self._open_id(), delivery_tag, requeue))
+        if self.unsent_acks is None:
+            self._transport.write(frame)
+        else:
+            self.unsent_acks.rejections.append(frame)
 
     def _open_id(self) -> int:
-        if self.connection is None:
+        if self.connection is None or self.is_closing:
             raise self.closed_by or RecoverableConnectionError("the channel is closed")
         return self.channel_id  # type: ignore[no-any-return]
 
