@@ -9,7 +9,7 @@ import uuid
 
 import kombu
 import pytest
-from amqp.exceptions import MessageNacked, NotFound, PreconditionFailed
+from amqp.exceptions import FrameSyntaxError, MessageNacked, NotFound, PreconditionFailed
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
@@ -223,6 +223,18 @@ def test_a_header_of_an_unknown_type_is_refused_before(make_broker, rabbitmq_uri
     with pytest.raises(Exception, match="`reply_to` has 256 bytes"):
         publish(broker, 1, reply_to="x" * 256)
     publish(broker, 1)
+
+
+@pytest.mark.parametrize("key", ["k" * 256, "\ud800"])
+def test_a_routing_key_that_cannot_be_sent_fails_alone(make_broker, broker_uri, eventually, key):
+    broker = make_broker(broker_uri)
+    collect(broker, got := [])
+    with pytest.raises((FrameSyntaxError, UnicodeEncodeError)):
+        publish(broker, "bad", key=key)
+    with pytest.raises(UndeliverableMessage):
+        publish(broker, "nowhere", key="nothing", mandatory=True)
+    publish(broker, "good", timeout_s=10)
+    assert eventually(lambda: got) == ["good"]
 
 
 def test_encoded_by_the_caller(make_broker, broker_uri, eventually):

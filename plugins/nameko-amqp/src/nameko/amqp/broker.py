@@ -205,6 +205,7 @@ class Broker(SharedExtension):
         :raises PublishTimeout: when there is no confirm in time; it may have arrived, or still arrive
         :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
         :raises amqp.exceptions.NotFound: when there is no such exchange
+        :raises amqp.exceptions.FrameSyntaxError, ValueError: when a name or a property is nothing that AMQP can send
         """
         confirmation = Confirmation()
         publication = self.publish_nowait(

@@ -16,7 +16,14 @@ from typing import Any
 
 import kombu
 
-from amqp.exceptions import AccessRefused, AMQPError, ChannelError, MessageNacked, PreconditionFailed
+from amqp.exceptions import (
+    AccessRefused,
+    AMQPError,
+    ChannelError,
+    FrameSyntaxError,
+    MessageNacked,
+    PreconditionFailed,
+)
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
@@ -188,6 +195,10 @@ class ConfirmingPublisher:
             )
         except ChannelError as exc:
             self._channel_closed(exc)
+        except (FrameSyntaxError, TypeError, ValueError) as exc:  # not encoded: the broker does not count it
+            del self._in_flight[tag]
+            self._next_tag = tag
+            publication.settle(exc)
         except (AMQPError, OSError):  # the reader finds out as well, and all of it is sent again
             pass
 

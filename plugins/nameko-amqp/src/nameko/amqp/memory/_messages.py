@@ -53,6 +53,8 @@ class Message:
         body = message.body
         if isinstance(body, str):
             body = body.encode(message.properties.setdefault("content_encoding", "utf-8"))
+        _check_name("exchange", exchange)
+        _check_name("routing_key", routing_key)
         return cls(bytes(body), wire_properties(message.properties), exchange, routing_key)
 
     def check(self) -> None:
@@ -98,6 +100,14 @@ def _read_expiration(expiration: str) -> int:
     else:
         return int(expiration)
     raise Refused(406, f"invalid expiration '{expiration}': {problem}")
+
+
+def _check_name(what: str, name: str) -> None:
+    if len(name) <= _SURELY_SHORT and name.isascii():
+        return
+    size = len(name.encode("utf-8", "surrogateescape"))
+    if size > _SHORT_STRING_BYTES:
+        raise FrameSyntaxError(f"`{what}` has {size} bytes; AMQP allows {_SHORT_STRING_BYTES}")
 
 
 def wire_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
