@@ -18,6 +18,7 @@ from nameko.containers import ServiceContainer
 from nameko.events import EventDispatcher, event_handler
 from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
 from nameko.messaging import Publisher, consume
+from nameko.observers import Observers
 from nameko.outgoing_calls import MAX_ADDED_BYTES, OutgoingCall, observers_outside_services
 from nameko.plugins import PluginManager, hookimpl
 from nameko.rpc import ClusterRpc, MethodProxy, ReplyListener, RpcProxy, ServiceProxy, rpc
@@ -416,3 +417,31 @@ def test_a_plugin_that_cannot_be_loaded_keeps_no_program_from_calling(caplog: py
 
     assert not observers.observe_calls
     assert "nothing observes calls from here: plugin 'plugin_that_is_not_there'" in caplog.text
+
+
+class Blocker:
+    """A plugin that holds up each call."""
+
+    def __init__(self) -> None:
+        self.reached = concurrency.Event()
+
+    @hookimpl(trylast=True)
+    def nameko_call_started(self) -> None:
+        self.reached.send(None)
+        concurrency.Event().wait()
+
+
+def test_a_caller_that_is_killed_in_an_observer(watcher: Watcher) -> None:
+    blocker = Blocker()
+    observers = Observers(PluginManager.with_plugins({"watcher": watcher, "blocker": blocker}).observers)
+
+    def call() -> None:
+        with OutgoingCall(observers, "event", "shop.events", "sold", None, {}):
+            pytest.fail("nothing is to be sent")
+
+    caller = concurrency.spawn_task(call)
+    blocker.reached.wait()
+    caller.kill()
+
+    assert watcher.calls == [("event", "shop.events", "sold")]
+    assert [type(exc) for exc in watcher.outcomes] == [concurrency.GreenletExit]

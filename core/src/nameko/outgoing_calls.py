@@ -79,8 +79,13 @@ class OutgoingCall:
     def start(self) -> None:
         """It is about to be sent."""
         self._started_at = time.perf_counter()
-        if self._observers.call_started:
+        if not self._observers.call_started:
+            return
+        try:
             notify(self._observers.call_started, call=self)
+        except BaseException as exc:  # the caller is killed in an observer, or runs out of time: nothing is sent
+            self.finish_with(exc)
+            raise
 
     def finish(self, exc_info: ExcInfo | None = None) -> None:
         """It has its outcome. Only the first time counts."""
