@@ -443,6 +443,25 @@ def test_a_cancelled_publication_is_not_told_and_not_sent_again(make_broker, rab
     eventually(lambda: got == ["yes"] and outcomes == [None], timeout_s=10)
 
 
+def test_the_time_that_a_message_waits_for_the_broker_counts_for_its_expiration(make_broker, proxy, eventually):
+    broker, messages = make_broker(proxy.uri), []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    proxy.refusing = True
+    proxy.reset_all()
+    eventually(lambda: broker.not_ready_reasons())
+    options = {"exchange": "things", "routing_key": "thing.a", "on_done": lambda _: None}
+    began_at = time.monotonic()
+    broker.publish_nowait("first", expiration_s=60, **options)
+    broker.publish_nowait("for ever", **options)
+    eventually(lambda: time.monotonic() - began_at > 0.3)
+    waited_ms = (time.monotonic() - began_at) * 1000
+    proxy.refusing = False
+    first, for_ever = eventually(lambda: len(messages) == 2 and messages, timeout_s=20)
+    assert 0 < int(first.properties["expiration"]) <= 60_000 - waited_ms + 1
+    assert first.properties["delivery_mode"] == 2
+    assert "expiration" not in for_ever.properties
+
+
 def test_a_message_that_the_broker_finds_too_big(make_broker, rabbitmq_uri, eventually):
     """More than the broker allows, where MAX_MESSAGE_BYTES allows it: RabbitMQ 3.10 takes 128 MiB."""
     broker, got = make_broker(rabbitmq_uri, MAX_MESSAGE_BYTES=200 * 1024 * 1024), []

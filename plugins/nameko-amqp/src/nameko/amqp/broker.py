@@ -197,7 +197,7 @@ class Broker(SharedExtension):
         :param payload: what `serializer` can serialize; bytes or str when `content_type` is among the properties
         :param serializer: its name; by default the container's
         :param mandatory: fail when there is no queue for it
-        :param expiration_s: the broker drops the message when it has not been delivered for so long
+        :param expiration_s: the broker drops the message when it has not been delivered for so long, from now on
         :param compression: its name, as kombu knows it
         :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
         :param properties: further AMQP properties: `message_id`, `timestamp`, `type`, `app_id`, `content_type`, ...
@@ -264,10 +264,13 @@ class Broker(SharedExtension):
             properties["correlation_id"] = correlation_id
         if reply_to is not None:
             properties["reply_to"] = reply_to
+        now, expires_at = monotonic(), None
         if expiration_s is not None:
             properties["expiration"] = str(max(int(expiration_s * 1000), 0))  # milliseconds, as a string
-        deadline = monotonic() + (self.settings.publish_timeout_s if timeout_s is None else timeout_s)
-        publication = Publication(self._prepare(body, properties), exchange, routing_key, mandatory, deadline, on_done)
+            expires_at = now + expiration_s
+        deadline = now + (self.settings.publish_timeout_s if timeout_s is None else timeout_s)
+        message = self._prepare(body, properties)
+        publication = Publication(message, exchange, routing_key, mandatory, deadline, on_done, expires_at)
         self._require_publisher().submit(publication)
         return publication
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import kombu
 
+import amqp
 from amqp.exceptions import (
     AccessRefused,
     AMQPError,
@@ -25,6 +26,7 @@ from amqp.exceptions import (
     PreconditionFailed,
 )
 from nameko import concurrency
+from nameko.amqp import wire
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
 from nameko.concurrency import Signal
@@ -50,11 +52,14 @@ class Publication:
     :param mandatory: whether to be told when there is no queue for it
     :param deadline: on the monotonic clock
     :param on_done: called once with the outcome
+    :param expires_at: when nobody wants the message any more, on the monotonic clock; None for never. Its `expiration`
+        says so to the broker, in milliseconds from when it is sent
     """
 
     __slots__ = (
         "deadline",
         "exchange",
+        "expires_at",
         "mandatory",
         "message",
         "on_done",
@@ -65,7 +70,14 @@ class Publication:
     )
 
     def __init__(
-        self, message: Any, exchange: str, routing_key: str, mandatory: bool, deadline: float, on_done: Callback
+        self,
+        message: Any,
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        deadline: float,
+        on_done: Callback,
+        expires_at: float | None = None,
     ) -> None:
         self.message = message
         self.exchange = exchange
@@ -73,6 +85,7 @@ class Publication:
         self.mandatory = mandatory
         self.deadline = deadline
         self.on_done: Callback | None = on_done
+        self.expires_at = expires_at
         self.returned: Exception | None = None
         self.sent = False  # at least once
         self.suspect = False  # it may be what made the broker close the channel
@@ -81,6 +94,12 @@ class Publication:
     def done(self) -> bool:
         """Whether it has its outcome, or nobody wants it any more."""
         return self.on_done is None
+
+    def shorten_expiration(self) -> None:
+        """Take what it had to wait here, or for a new connection, off the time that it has with the broker."""
+        if self.expires_at is not None:
+            remaining_ms = max(int((self.expires_at - monotonic()) * 1000), 0)
+            self.message = _with_expiration(self.message, str(remaining_ms))
 
     def cancel(self) -> None:
         """Stop caring: it is not sent (again), and `on_done` is not called."""
@@ -208,6 +227,7 @@ class ConfirmingPublisher:
         while self._waiting and self._may_send:
             publication = self._waiting.popleft()
             if not publication.done:
+                publication.shorten_expiration()
                 self._send(publication)
 
     def _pump_suspects(self) -> None:
@@ -218,6 +238,7 @@ class ConfirmingPublisher:
             publication = self._suspects.popleft()
             if not publication.done:
                 self._alone = publication
+                publication.shorten_expiration()
                 self._send(publication)
 
     # -- what the broker says
@@ -380,6 +401,13 @@ def _fits(publication: Publication, exchange: str, routing_key: str, message: An
         and _body_of(publication.message) == _body_of(message)
         and _identity_of(publication.message) == _identity_of(message)
     )
+
+
+def _with_expiration(message: Any, expiration: str) -> Any:
+    properties = {**message.properties, "expiration": expiration}
+    if isinstance(message, wire.OutboundMessage):
+        return wire.OutboundMessage(message.body, properties)
+    return amqp.Message(message.body, **properties)
 
 
 def _body_of(message: Any) -> bytes:
