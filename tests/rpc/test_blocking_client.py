@@ -55,6 +55,33 @@ def received(client: BlockingClient) -> list[Any]:
     return messages
 
 
+# -- connecting
+
+
+@pytest.mark.parametrize("greeting", [b"AMQP\0\0\x09\1", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\1\0\0\0\0\0\0\xce"])
+def test_what_does_not_speak_amqp_cannot_be_connected_to(greeting: bytes) -> None:
+    # A broker refuses a protocol header with its own; so may one that is on its way up.
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(8)
+            peer.sendall(greeting)
+            peer.recv(1)  # until the client has had enough
+
+    answering = concurrency.spawn(answer)
+    settings = AmqpSettings.from_config({"AMQP_URI": f"pyamqp://127.0.0.1:{listener.getsockname()[1]}"})
+    client = BlockingClient(settings)
+    with (
+        listener,
+        pytest.raises(ConnectionError, match=r"does not speak AMQP there .*is the port right"),
+    ):
+        client.open(Deadline(10))
+    assert not client.connected
+    answering.wait()
+
+
 # -- deadlines
 
 

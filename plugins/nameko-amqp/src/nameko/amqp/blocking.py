@@ -26,7 +26,7 @@ import kombu.transport.pyamqp
 
 import amqp
 import amqp.transport
-from amqp.exceptions import MessageNacked, UnexpectedFrame
+from amqp.exceptions import FrameError, FrameSyntaxError, MessageNacked, UnexpectedFrame
 from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
@@ -50,6 +50,9 @@ _MAX_FRAME_BYTES = 2**24
 _CHUNK_BYTES = 65536
 
 _SEND_ATTEMPTS = 3
+
+# What the other side says is no AMQP, or no part of a handshake.
+_NO_AMQP = (FrameError, FrameSyntaxError, UnexpectedFrame)
 
 _CONNECTION_ERRORS = (*amqp.Connection.connection_errors, OSError)
 
@@ -194,15 +197,27 @@ class _Connection(kombu.transport.pyamqp.Connection):  # type: ignore[misc]
         transport_cls = _TlsTransport if ssl else _TcpTransport
         return transport_cls(host, connect_timeout=connect_timeout, ssl=ssl, **kwargs)
 
+    def connect(self, callback: object = None) -> Any:
+        """Open the socket and do the handshake. When that fails, no socket stays behind."""
+        try:
+            return super().connect(callback)
+        except BaseException:
+            self.collect()
+            raise
+
     def drain_events(self, timeout: float | None = None) -> None:
         """Read until one method has been dispatched.
 
         :raises TimeoutError: when that takes longer than `timeout` seconds, or than the deadline allows
+        :raises UnexpectedFrame: when what comes is no AMQP
         """
         transport = self.transport
         transport.read_deadline = self._deadline.or_after(timeout)
-        while not self.on_inbound_frame(transport.read_frame()):
-            pass
+        try:
+            while not self.on_inbound_frame(transport.read_frame()):
+                pass
+        except struct.error as exc:  # py-amqp takes for granted that a frame is as long as what it should hold
+            raise UnexpectedFrame(f"a frame without what belongs into it: {exc}") from exc
 
 
 class _PyamqpTransport(kombu.transport.pyamqp.Transport):  # type: ignore[misc]
@@ -326,7 +341,7 @@ class BlockingClient:
         for uri in alternatives:
             try:
                 return _establish(self.settings, uri, self._name, deadline)
-            except OSError as exc:
+            except (OSError, *_NO_AMQP) as exc:
                 _log.warning("cannot connect to %s: %s", mask_uri(uri), exc)
         try:
             return _establish(self.settings, last, self._name, deadline)
@@ -334,6 +349,9 @@ class BlockingClient:
             # Of the same class where it is one of the system's own: OSError picks it by the number.
             reason = f"the broker {self.settings.masked_uri} cannot be reached: {exc.strerror or exc}"
             raise OSError(exc.errno, f"{reason}; is it up, and AMQP_URI right?") from exc
+        except _NO_AMQP as exc:  # the wrong port, or a broker on its way up or down
+            reason = f"the broker {self.settings.masked_uri} does not speak AMQP there ({exc})"
+            raise ConnectionError(f"{reason}; is the port right, and plain or TLS (amqps://)?") from exc
 
     def _leave_to_parent(self) -> None:
         # The parent goes on using the socket: it is closed here, but neither shut down nor said good-bye on.
