@@ -144,22 +144,36 @@ def test_a_script_and_a_service_that_exports_in_batches(
     assert spans["PRODUCER", "send_stock.events:lost"]["parent"] == script_span["id"]
 
 
-UNUSED = """
+IMPORTS = """
 import sys
-from nameko.extensions import Entrypoint
+from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.testing.plugins import run_service
+
+class Failing(DependencyProvider):
+    def setup(self):
+        raise ZeroDivisionError
 
 class Service:
     name = "service"
     run = Entrypoint.decorator(lambda self: None)
 
-with run_service(Service, plugins=["tracing"]) as container:
-    container.kill()
-print([name for name in sys.modules if name.startswith("opentelemetry")])
+class Broken(Service):
+    failing = Failing()
+
+def imported():
+    return any(name.startswith("opentelemetry") for name in sys.modules)
+
+try:
+    with run_service(Broken, plugins=["tracing"]):
+        pass
+except ZeroDivisionError:
+    print(imported())
+with run_service(Service, plugins=["tracing"]):
+    print(imported())
 """
 
 
-def test_nothing_is_imported_for_a_service_without_workers() -> None:
-    # Its end, which a kill must not wait for, would otherwise be what imports OpenTelemetry.
-    ended = subprocess.run([sys.executable, "-c", UNUSED], capture_output=True, text=True, timeout=60, check=False)
-    assert ended.stdout == "[]\n", ended.stderr
+def test_opentelemetry_is_imported_when_a_service_has_started() -> None:
+    # Neither by the first worker, for which all others would wait, nor by a kill, which has no time for it.
+    ended = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.split() == ["False", "True"], ended.stderr

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nameko.plugins import ConfigKey, hookimpl
-from nameko.tracing._settings import CONFIG_KEYS
+from nameko.tracing._settings import CONFIG_KEYS, is_enabled
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer, WorkerContext
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @cache
 def _workers() -> WorkerSpans:
-    # Made with the first worker: commands that run none do not import OpenTelemetry.
+    # Made when a service starts, or calls: commands that run none do not import OpenTelemetry, which takes a while.
     from nameko.tracing._workers import WorkerSpans
 
     return WorkerSpans()
@@ -36,6 +36,13 @@ def _calls() -> CallSpans:
 def nameko_config_keys() -> Sequence[ConfigKey]:
     """What is traced."""
     return CONFIG_KEYS
+
+
+@hookimpl
+def nameko_container_started(container: ServiceContainer) -> None:
+    """Import OpenTelemetry, for which the first worker, and all else in the process, would have to wait otherwise."""
+    if is_enabled(container.config):
+        _calls()
 
 
 @hookimpl(tryfirst=True)
