@@ -46,7 +46,16 @@ LIBRARY = Path(__file__).parents[1] / "lib"
 
 #: What may become of a call while broker, network and callee come and go. A proxy that is not of a service tells who
 #: calls that there is no connection, rather than to have them wait until there is one.
-OUTCOMES = {"right", "RpcTimeout", "ReplyLost", "ConnectionLost", "ConnectionResetError", "ConnectionRefusedError"}
+OUTCOMES = {
+    "right",
+    "RpcTimeout",
+    "ReplyLost",
+    "ConnectionLost",
+    # There was no broker to connect to, or one on its way up or down.
+    "ConnectionError",
+    "ConnectionResetError",
+    "ConnectionRefusedError",
+}
 
 
 @pytest.fixture
