@@ -616,6 +616,8 @@ def test_a_signal_that_was_set_does_not_wake_who_was_killed_in_the_same_turn():
 
 
 LOOKUPS = """
+import errno
+import resource
 import socket as plain
 from nameko import concurrency
 
@@ -655,8 +657,24 @@ else:
 
 with concurrency.Timeout(0.05, False):
     socket.gethostbyname("given up")
-concurrency.sleep(0.5)
-assert len(os.listdir("/proc/self/fd")) == fds
+given_up_at = time.monotonic()
+while len(os.listdir("/proc/self/fd")) != fds:
+    assert time.monotonic() - given_up_at < 20
+    concurrency.sleep(0.02)
+
+# Out of file descriptors for more lookups than there are at once, then not any more.
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+for number in range(25):
+    try:
+        socket.gethostbyname("no file")
+    except OSError as exc:
+        assert exc.errno == errno.EMFILE
+    else:
+        raise AssertionError("resolved")
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+with concurrency.Timeout(20):
+    assert socket.gethostbyname("again") == ("looked up", "again")
 """
 
 

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from logging import getLogger
 from types import ModuleType
@@ -364,15 +364,18 @@ def _in_native_thread(lookup: Callable[..., T]) -> Callable[..., T]:
         if not has_hub() or current() is eventlet.hubs.get_hub().greenlet:  # nobody to give way to, or no way to
             return lookup(*args, **kwargs)
         outcome, slots = Event(), _lookup_slots()
-        slots.acquire()
-        bell = Doorbell()
+        with ExitStack() as given_back:
+            slots.acquire()
+            given_back.callback(slots.release)
+            bell = Doorbell()
+            given_back.callback(bell.close)
 
-        def deliver(result: tuple[T | None, BaseException | None]) -> None:
-            outcome.send(result)
-            slots.release()
-            bell.close()
+            def deliver(result: tuple[T | None, BaseException | None]) -> None:
+                with held:
+                    outcome.send(result)
 
-        original("_thread").start_new_thread(lambda: bell.call(deliver, _outcome_of(lookup, args, kwargs)), ())
+            original("_thread").start_new_thread(lambda: bell.call(deliver, _outcome_of(lookup, args, kwargs)), ())
+            held = given_back.pop_all()  # until there is an outcome, whoever waits for it
         result, error = outcome.wait()
         if error is not None:
             raise error
