@@ -26,7 +26,7 @@ _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 # RFC 3986: a name, an IPv4 address or an IPv6 address in brackets, and a port.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::[0-9]{0,5})?", re.ASCII)
 # What llhttp takes for a target of any method, whatever comes before and behind it.
-_PLAIN_TARGET = re.compile(r"/[0-9A-Za-z\-._~/?=&%+,;:@!$'()*]*", re.ASCII)
+_PLAIN_TARGET = re.compile(rb"/[0-9A-Za-z\-._~/?=&%+,;:@!$'()*]*")
 _ORIGIN_FORM = re.compile(r"/[^#]*")
 
 #: Fields that make a request ambiguous when they occur twice.
@@ -39,28 +39,35 @@ class RequestHead:
     :ivar method: as sent
     :ivar target: path and query as sent, or `*`
     :ivar version: `"1.0"` or `"1.1"`
-    :ivar lines: its header fields as sent
     :ivar fields: `(name in lower case, value)`, in the order of the request; text in Latin-1, as WSGI has it
     :ivar content_length: of the body; 0 when there is none, None when it comes in chunks
     :ivar keep_alive: whether the client wants to use the connection again
     :ivar expects_continue: whether the client waits for `100 Continue` before it sends the body
+    :ivar before_target: the bytes before the target, and
+    :ivar after_target: those behind it
     """
 
-    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "lines", "method", "target", "version")
+    __slots__ = (
+        "after_target", "before_target", "content_length", "expects_continue", "fields", "keep_alive", "method",
+        "target", "version",
+    )  # fmt: skip
 
-    def __init__(self, method: str, target: str, version: str, lines: str, fields: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, method: str, target: str, version: str, fields: list[tuple[str, str]], around_target: tuple[bytes, bytes]
+    ) -> None:
         self.method = method
         self.target = target
         self.version = version
-        self.lines = lines
         self.fields = fields
+        self.before_target, self.after_target = around_target
         self.content_length: int | None = 0
         self.keep_alive = version == "1.1"
         self.expects_continue = False
 
     def with_target(self, target: str) -> RequestHead:
         """The same head, with another target."""
-        head = RequestHead(self.method, target, self.version, self.lines, self.fields)
+        around_target = self.before_target, self.after_target
+        head = RequestHead(self.method, target, self.version, self.fields, around_target)
         head.content_length = self.content_length
         head.keep_alive = self.keep_alive
         head.expects_continue = self.expects_continue
@@ -125,18 +132,20 @@ def parse_head(data: bytes, max_fields: int, last: RequestHead | None = None) ->
         found out about them holds, and neither they nor llhttp need to be asked again. There is no llhttp then.
     :raises RequestRefused: when it is malformed or ambiguous, or has more than `max_fields` fields
     """
+    if last is not None:
+        target = _target_of_alike(last, data)
+        if target is not None:
+            return last.with_target(target), None
     match = _HEAD.fullmatch(data.decode("latin-1"))
     if match is None:
         raise RequestRefused(400, _complaint(data))
     method, target, version, lines = match.groups()
-    if last is not None and _is_alike(last, method, version, lines) and _PLAIN_TARGET.fullmatch(target) is not None:
-        return last.with_target(target), None
     if version != "1.1" and version != "1.0":
         raise RequestRefused(505, "HTTP version not supported")
     fields = [(name.lower(), value.strip(" \t")) for name, value in _FIELD.findall(lines)]
     if len(fields) > max_fields:
         raise RequestRefused(431, "Too many header fields")
-    head = RequestHead(method, target, version, lines, fields)
+    head = RequestHead(method, target, version, fields, (data[: match.start(2)], data[match.end(2) :]))
     _interpret(head)
     witness = Witness()
     witness.read(data if head.content_length == 0 else _UPGRADE.sub(b"", data))
@@ -145,9 +154,13 @@ def parse_head(data: bytes, max_fields: int, last: RequestHead | None = None) ->
     return head, witness
 
 
-def _is_alike(last: RequestHead, method: str, version: str, lines: str) -> bool:
+def _target_of_alike(last: RequestHead, data: bytes) -> str | None:
     # Of a body in chunks, llhttp has to read every byte.
-    return last.lines == lines and last.method == method and last.version == version and last.content_length is not None
+    before, after = last.before_target, last.after_target
+    if last.content_length is None or not (data.endswith(after) and data.startswith(before)):
+        return None
+    target = data[len(before) : -len(after)]
+    return None if _PLAIN_TARGET.fullmatch(target) is None else target.decode("ascii")
 
 
 def _complaint(data: bytes) -> str:
