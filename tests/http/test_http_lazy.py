@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
@@ -49,6 +52,82 @@ def test_request_that_nobody_looks_at_is_not_made(environ):
     assert set(vars(lazy)) == {"environ", "path_values"}
     assert lazy.method == "POST"
     assert type(lazy) is Request
+
+
+@pytest.fixture
+def environ_of():
+    """`environ_of(body, content_type)`: as the server makes it, for a body that has arrived with the head."""
+
+    def make(data, content_type):
+        environ = EnvironBuilder("/", method="POST", data=data, content_type=content_type).get_environ()
+        return environ | {"wsgi.input": io.BytesIO(data), "wsgi.input_terminated": True}
+
+    return make
+
+
+FORM = (b"a=1&b=2", "application/x-www-form-urlencoded")
+MULTIPART = (
+    b'--x\r\nContent-Disposition: form-data; name="f"; filename="n"\r\n\r\nupload\r\n--x--\r\n',
+    "multipart/form-data; boundary=x",
+)
+JSON = (b'{"a": "\xc3\xbc"}', "application/json")
+BODIES = [FORM, MULTIPART, JSON, (b'{"a": 1}', "application/hal+json; charset=utf-8"), (b"{", "application/json")]
+
+
+def outcome(look, request):
+    try:
+        with request:
+            return look(request)
+    except HTTPException as exc:
+        return type(exc)
+
+
+@pytest.mark.parametrize("body", [*BODIES, (b"\xff", "text/plain"), (b"", "text/plain")])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda request: request.get_data(),
+        lambda request: request.get_data(as_text=True),
+        lambda request: request.get_data(parse_form_data=True),
+        lambda request: (request.get_data(), request.get_data(), request.data),
+        lambda request: (request.get_data(cache=False), request.get_data()),
+        lambda request: (request.get_data(), request.get_data(cache=False), request.stream.read()),
+        lambda request: (request.stream.read(3), request.get_data()),
+        lambda request: (request.input_stream.read(3), request.get_data(), request.method, request.get_data()),
+        lambda request: (request.get_data(), request.method, request.get_data(), request.stream.read()),
+        lambda request: (request.get_data(), dict(request.form), request.stream.read()),
+        lambda request: (request.get_data(), {name: file.read() for name, file in request.files.items()}),
+        lambda request: (dict(request.form), request.get_data()),
+        lambda request: (request.get_data(cache=False), dict(request.form)),
+        lambda request: (request.get_data(), request.environ.pop("wsgi.input"), request.path, request.get_data())[2:],
+        lambda request: (setattr(request, "max_content_length", 3), request.get_data()),
+        lambda request: (setattr(request, "stream", io.BytesIO(b"other")), request.get_data()),
+        lambda request: request.is_json,
+        lambda request: (request.get_json(), request.json, request.get_data()),
+        lambda request: request.get_json(force=True, silent=True),
+        lambda request: (request.get_json(silent=True, cache=False), request.get_data()),
+    ],
+)
+def test_body_that_is_at_hand(environ_of, body, look):
+    assert outcome(look, LazyRequest(environ_of(*body), {})) == outcome(look, Request(environ_of(*body)))
+
+
+@pytest.mark.parametrize("look", [lambda request: request.get_data(as_text=True), lambda request: request.get_json()])
+def test_body_takes_no_request(environ_of, look):
+    lazy = LazyRequest(environ_of(*JSON), {})
+    assert look(lazy) == look(Request(environ_of(*JSON)))
+    assert type(lazy) is LazyRequest
+    assert lazy.content_type == "application/json"
+    assert type(lazy) is Request
+    assert lazy.get_data() == JSON[0]
+
+
+@pytest.mark.parametrize("limit", [len(JSON[0]) - 1, len(JSON[0])])
+def test_limit_of_the_class_holds_for_a_body_that_is_at_hand(environ_of, monkeypatch, limit):
+    monkeypatch.setattr(Request, "max_content_length", limit)
+    requests = [LazyRequest(environ_of(*JSON), {}), Request(environ_of(*JSON))]
+    seen, expected = (outcome(lambda request: request.get_data(), request) for request in requests)
+    assert seen == expected == (JSON[0] if limit == len(JSON[0]) else RequestEntityTooLarge)
 
 
 @pytest.mark.parametrize(

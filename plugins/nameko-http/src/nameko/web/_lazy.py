@@ -6,6 +6,7 @@ objects is a good part of the work. A lazy one becomes an ordinary one, class an
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 from werkzeug.datastructures import EnvironHeaders
@@ -16,7 +17,7 @@ from nameko.web._environ import Environ
 
 
 class LazyRequest(Request):
-    """A `Request` that is made of its environment when it is first looked at.
+    """A `Request` that is made of its environment when it is first looked at; it does not take one to get a body.
 
     :param path_values: the values in the URL; kept as an attribute
     """
@@ -31,14 +32,47 @@ class LazyRequest(Request):
         return getattr(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        _become_request(self)
-        setattr(self, name, value)
+        if name != "_cached_json":  # set by `get_json`, which needs nothing else
+            _become_request(self)
+        object.__setattr__(self, name, value)  # whose own it is may have changed
+
+    def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:
+        """See `Request.get_data`."""
+        read = self.__dict__.get("_read_body")
+        if read is None:
+            if parse_form_data or not self._body_is_at_hand():
+                return super().get_data(cache, as_text, parse_form_data)  # type: ignore[call-overload]
+            stream = self.environ["wsgi.input"]
+            read = stream, stream.tell(), stream.read()
+            if cache:
+                self.__dict__["_read_body"] = read
+        data: bytes = read[2]
+        return data.decode(errors="replace") if as_text else data
+
+    def _body_is_at_hand(self) -> bool:
+        environ = self.environ
+        return (
+            type(environ["wsgi.input"]) is BytesIO
+            and "wsgi.input_terminated" in environ
+            and self.max_content_length is None
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """See `Request.is_json`."""
+        return self.environ.get("CONTENT_TYPE") == "application/json" or super().is_json
 
 
 def _become_request(lazy: LazyRequest) -> None:
+    read = lazy.__dict__.pop("_read_body", None)
     object.__setattr__(lazy, "__class__", Request)
     # The environment is not to refer to the request: that cycle would be left to the garbage collector each time.
     Request.__init__(lazy, lazy.environ, populate_request=False)
+    if read is not None:
+        stream, position, _ = read
+        stream.seek(position)
+        lazy.stream = stream
+        lazy.get_data()  # again, to have it remember
 
 
 class LazyHeaders(EnvironHeaders):
