@@ -1,8 +1,8 @@
 """Runs the tests in lanes, several at once, since most of them wait: `uv run python scripts/test_in_lanes.py`.
 
 A lane is an area, which is a folder of `tests`, or `@marker`: what has a marker that the plain `uv run pytest` leaves
-out. Arguments are the lanes to run; without any, it is all but the long rows of the fault matrix. The output of a lane
-is shown when it ends. The last line is the sum; the exit status is 1 when a lane failed.
+out. Arguments are the lanes to run; without any, it is all but the long rows of the fault matrix and the benchmarks.
+The output of a lane is shown when it ends. The last line is the sum; the exit status is 1 when a lane failed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MARKED = ("@packaging", "@interop", "@published", "@faults")
 #: These take the longest: they begin first.
-FIRST = ("@packaging", "rpc", "amqp", "@published", "@interop")
-#: What pages and fresh clones run listens on the default port, so these two take turns.
-AFTER_EACH_OTHER = ("@packaging", "docs")
+FIRST = ("@packaging", "amqp", "cli", "rpc", "@faults", "@published", "@interop")
 LANE_TIMEOUT_S = 1200
 NO_TESTS = 5  # pytest's exit status
 
@@ -94,17 +92,10 @@ def run(lane: str, python: str) -> Report:
     return report
 
 
-def run_in_turn(lanes: list[str], python: str) -> list[Report]:
-    """Run lanes one after the other."""
-    return [run(lane, python) for lane in lanes]
-
-
 def run_all(chosen: list[str], at_once: int, python: str) -> list[Report]:
     """Run lanes, so many at once."""
-    in_turn = [lane for lane in AFTER_EACH_OTHER if lane in chosen]
-    groups = [in_turn] * bool(in_turn) + [[lane] for lane in chosen if lane not in in_turn]
     with ThreadPoolExecutor(at_once) as executor:
-        return [report for reports in executor.map(run_in_turn, groups, [python] * len(groups)) for report in reports]
+        return list(executor.map(run, chosen, [python] * len(chosen)))
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.packaging
+@pytest.mark.benchmarks
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(900)
 def test_every_case_of_every_peer_runs_and_is_compared_with_the_goals(rabbitmq_uri: str) -> None:

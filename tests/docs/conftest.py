@@ -25,10 +25,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from harness.documented_ports import documented_ports
 
 ROOT = Path(__file__).parents[2]
 #: What pages call the broker; the tests put a virtual host of their own in its place.
@@ -120,6 +123,7 @@ class Shell:
         (directory / "examples").symlink_to(ROOT / "examples")
         self._broker_uri = broker_uri
         self._background: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._ports = ExitStack()
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
@@ -163,6 +167,8 @@ class Shell:
                 self._finish(["bash", "-c", self._localized(command)], expected, status)
 
     def _start(self, command: str, expected: list[str]) -> None:
+        if not self._background:
+            self._ports.enter_context(documented_ports())
         named = {int(port) for port in _LOOPBACK_PORT.findall(command)}
         for port in named | (set() if self._background else {DEFAULT_PORT}):
             _wait_for_free_port(port)
@@ -214,6 +220,10 @@ class Shell:
 
     def close(self) -> None:
         """Stop what runs in the background; it has to stop in an orderly way."""
+        with self._ports:
+            self._stop_background()
+
+    def _stop_background(self) -> None:
         for _, process in self._background:
             process.terminate()
         for command, process in self._background:
@@ -272,7 +282,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each section of each page, and for each block that is not run."""
     found = [section for page in pages() for section in sections(page)]
     if "section" in metafunc.fixturenames:
-        marks = [[pytest.mark.timeout(180)] + [pytest.mark.rabbitmq] * each.needs_rabbitmq for each in found]
+        marks = [[pytest.mark.timeout(600)] + [pytest.mark.rabbitmq] * each.needs_rabbitmq for each in found]
         metafunc.parametrize(
             "section", [pytest.param(each, id=each.id, marks=mark) for each, mark in zip(found, marks, strict=True)]
         )

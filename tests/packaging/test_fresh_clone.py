@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from harness.documented_ports import documented_ports
+
 PORT = 8000
 INSTALL_TIMEOUT_S = 240
 NEEDED_TOOLS = ("bash", "git", "cc", "gcc")
@@ -60,19 +62,20 @@ def quickstart(
     clone: Path, bare_environ: dict[str, str], first_command: str, tmp_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """That command, running; it is stopped as Ctrl-C would."""
-    with (tmp_path / "output.txt").open("wb") as stream:
-        process = subprocess.Popen(
-            ["bash", "-c", first_command],
-            cwd=clone,
-            env=bare_environ,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    yield process
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait(timeout=30)
+    with documented_ports():
+        with (tmp_path / "output.txt").open("wb") as stream:
+            process = subprocess.Popen(
+                ["bash", "-c", first_command],
+                cwd=clone,
+                env=bare_environ,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        yield process
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=30)
 
 
 def fetch(url: str, process: subprocess.Popen[bytes], output: Path) -> str:

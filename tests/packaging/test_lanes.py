@@ -29,12 +29,12 @@ def test_every_test_is_in_a_lane(in_lanes: Any) -> None:
     assert folders <= set(in_lanes.lanes())
 
 
-def test_every_marker_that_is_left_out_by_default_is_a_lane_or_the_matrix(
+def test_every_marker_that_is_left_out_by_default_is_a_lane_or_takes_too_long(
     in_lanes: Any, pytestconfig: pytest.Config
 ) -> None:
     options = pytestconfig.getini("addopts")
     left_out = options[options.index("-m") + 1].removeprefix("not ").split(" and not ")
-    assert {f"@{marker}" for marker in left_out} - set(in_lanes.MARKED) == {"@matrix"}
+    assert {f"@{marker}" for marker in left_out} - set(in_lanes.MARKED) == {"@matrix", "@benchmarks"}
 
 
 @pytest.mark.parametrize(
