@@ -11,7 +11,14 @@ import time
 import amqp
 import kombu
 import pytest
-from amqp.exceptions import FrameError, FrameSyntaxError, NotFound, PreconditionFailed, UnexpectedFrame
+from amqp.exceptions import (
+    FrameError,
+    FrameSyntaxError,
+    NotFound,
+    PreconditionFailed,
+    RecoverableConnectionError,
+    UnexpectedFrame,
+)
 from amqp.serialization import decode_properties_basic
 
 from nameko import concurrency
@@ -448,6 +455,15 @@ def test_acks_of_one_and_of_many_in_one_turn(deliver, connect_through_proxy):
     channel.basic_ack(5)
     channel.basic_ack(3, multiple=True)
     assert left_in_queue(channel, connect_through_proxy) == 1
+
+
+def test_nothing_is_settled_on_a_channel_that_is_being_closed(deliver, connect_through_proxy):
+    channel, _ = deliver(2)
+    channel.close_soon()
+    for settle in (channel.basic_ack, lambda tag: channel.basic_reject(tag, requeue=True)):
+        with pytest.raises(RecoverableConnectionError):
+            settle(1)
+    assert connect_through_proxy.channel().queue_declare("acks", passive=True).message_count == 2
 
 
 def test_a_message_that_was_fetched_is_not_acknowledged_with_others(deliver, connect_through_proxy, proxy):
