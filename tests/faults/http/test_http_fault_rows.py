@@ -46,11 +46,13 @@ def is_refused_alone(name: str, answer: bytes) -> bool:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("step", [0, 1], ids=["coalesced", "byte by byte"])
-def test_row_31_malformed_requests(shared_server, step):
+def test_row_31_malformed_requests(shared_server, figure, step):
     corpus = {**{f"gunicorn {name}": data for name, data in gunicorn_requests().items()}, **INVALID}
     assert len(corpus) > 63 + 60
     answers = {name: shared_server.exchange(data + NEXT, step_of(data, step)) for name, data in corpus.items()}
-    assert {name: answer for name, answer in answers.items() if not is_refused_alone(name, answer)} == {}
+    served = {name: answer for name, answer in answers.items() if not is_refused_alone(name, answer)}
+    assert served == {}
+    figure(f"malformed requests served, of {len(corpus)}", len(served), 0)
     assert shared_server.get("/next") == "next"
 
 
@@ -59,7 +61,7 @@ LAST = NEXT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 @pytest.mark.faults
 @pytest.mark.parametrize("step", [0, 1], ids=["coalesced", "byte by byte"])
-def test_row_31_valid_requests(shared_server, step):
+def test_row_31_valid_requests(shared_server, figure, step):
     refused = {}
     for name, data in VALID.items():
         answer = shared_server.exchange(data + LAST, step_of(data, step))
@@ -69,6 +71,7 @@ def test_row_31_valid_requests(shared_server, step):
         if not served:
             refused[name] = answer
     assert refused == {}
+    figure(f"valid requests refused, of {len(VALID)}", len(refused), 0)
 
 
 # -- 32: slow clients
@@ -99,31 +102,31 @@ def attack(server, clients, each: int) -> list[socket.socket]:
     return clients
 
 
-def check_slow_clients(server, clients, each: int, closed_within_s: float) -> None:
+def check_slow_clients(server, clients, figure, each: int, closed_within_s: float) -> None:
     before = descriptors(server.pid)
     idle_p99_s = min(p99_s(server) for _ in range(3))
     attack(server, clients, each)
     started_at = time.monotonic()
     attacked_p99_s = min(p99_s(server) for _ in range(3))
     # The clock of a busy machine alone moves by some milliseconds.
-    assert attacked_p99_s <= 2 * idle_p99_s + 0.01
+    figure(f"ms of p99 of others, {idle_p99_s * 1000:.3g} before", attacked_p99_s * 1000, 2 * idle_p99_s * 1000 + 10)
     answers = [read_to_end(sock) for sock in clients[: 2 * each]]
     assert {answer[:13] for answer in answers} == {b"HTTP/1.1 408 "}
-    assert time.monotonic() - started_at <= closed_within_s
+    figure("seconds until they are closed", time.monotonic() - started_at, closed_within_s)
     wait_for(lambda: descriptors(server.pid) <= before + 2)  # those who do not read, too
 
 
 @pytest.mark.faults
-def test_row_32_slow_clients(http_server, clients):
+def test_row_32_slow_clients(http_server, clients, figure):
     server = http_server(WEB_SERVER_HEADER_TIMEOUT=3, WEB_SERVER_STALL_TIMEOUT=3)
-    check_slow_clients(server, clients, each=40, closed_within_s=12)
+    check_slow_clients(server, clients, figure, each=40, closed_within_s=12)
 
 
 @pytest.mark.matrix
-def test_row_32_slow_clients_five_hundred(http_server, clients):
+def test_row_32_slow_clients_five_hundred(http_server, clients, figure):
     # Who does not read is given WEB_SERVER_STALL_TIMEOUT, 30 s by default, from when the buffers are full.
     server = http_server(WEB_SERVER_MAX_CONNECTIONS=2000, WEB_SERVER_STALL_TIMEOUT=10)
-    check_slow_clients(server, clients, each=250, closed_within_s=12)
+    check_slow_clients(server, clients, figure, each=250, closed_within_s=12)
 
 
 # -- 33: out of file descriptors
@@ -132,7 +135,7 @@ FEW_FILES = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (128, 1
 
 
 @pytest.mark.faults
-def test_row_33_out_of_file_descriptors(http_server, clients):
+def test_row_33_out_of_file_descriptors(http_server, clients, figure):
     server = http_server(FEW_FILES, WEB_SERVER_KEEPALIVE_TIMEOUT=60, WEB_SERVER_HEADER_TIMEOUT=60)
     before = descriptors(server.pid)
     for _ in range(300):
@@ -149,7 +152,8 @@ def test_row_33_out_of_file_descriptors(http_server, clients):
         sock.close()
     started_at = time.monotonic()
     assert server.get("/next") == "next"
-    assert time.monotonic() - started_at <= 1 + 0.5  # half a second for a busy machine
+    # Half a second for a busy machine.
+    figure("seconds until it accepts again", time.monotonic() - started_at, 1 + 0.5)
     wait_for(lambda: descriptors(server.pid) <= before + 2)
 
 
@@ -183,7 +187,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["length", "chunks", "chunk line", "trailers", "fields", "request line"],
 )
-def test_row_34_too_much(http_server, head, piece, status):
+def test_row_34_too_much(http_server, figure, head, piece, status):
     limit_bytes = 4 * MIB
     server = http_server(WEB_SERVER_MAX_BODY_BYTES=limit_bytes)
     server.exchange(
@@ -193,7 +197,7 @@ def test_row_34_too_much(http_server, head, piece, status):
     answer, _ = send_until_refused(server, head, piece, 40 * MIB)
     # A reset may overtake the answer to one who goes on sending.
     assert statuses(answer) in ([status], [])
-    assert resident_bytes(server.pid) - before <= 2 * limit_bytes
+    figure("MiB of memory more", (resident_bytes(server.pid) - before) / MIB, 2 * limit_bytes / MIB)
     patient = server.exchange(head + piece * 5)
     assert statuses(patient) == [status]
     assert server.get("/next") == "next"
@@ -217,7 +221,7 @@ def test_row_35_injection(shared_server):
 # -- 42: for long
 
 
-def soak(server, requests: int, aborted: int) -> None:
+def soak(server, figure, requests: int, aborted: int) -> None:
     for _ in range(2):
         p99_s(server, 200)  # warm
     greenthreads, files, memory = int(server.get("/greenthreads")), descriptors(server.pid), resident_bytes(server.pid)
@@ -231,17 +235,18 @@ def soak(server, requests: int, aborted: int) -> None:
         abort(sock)
     wait_for(lambda: descriptors(server.pid) <= files + 2)
     assert descriptors(server.pid) >= files - 2
-    assert abs(int(server.get("/greenthreads")) - greenthreads) <= 2
-    assert resident_bytes(server.pid) - memory <= 30 * MIB  # a large response or two are in there for a while
+    figure("greenthreads more or less", abs(int(server.get("/greenthreads")) - greenthreads), 2)
+    # A large response or two are in there for a while.
+    figure("MiB of memory more", (resident_bytes(server.pid) - memory) / MIB, 30)
     assert "error " not in server.process.output
 
 
 @pytest.mark.faults
-def test_row_42_soak(http_server):
-    soak(http_server(), requests=5_000, aborted=500)
+def test_row_42_soak(http_server, figure):
+    soak(http_server(), figure, requests=5_000, aborted=500)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
-def test_row_42_soak_for_long(http_server):
-    soak(http_server(), requests=100_000, aborted=10_000)
+def test_row_42_soak_for_long(http_server, figure):
+    soak(http_server(), figure, requests=100_000, aborted=10_000)
