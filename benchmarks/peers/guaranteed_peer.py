@@ -2,7 +2,8 @@
 
 Persistent messages over nameko 2.14's exchange and queues, mandatory, both sides confirmed without stalling, a request
 acknowledged when its reply is confirmed and a reply on receipt, two connections a process, a greenthread a call. The
-caller does not wait for its request's confirm once the reply is there.
+caller does not wait for its request's confirm once the reply is there. Ids, wake-ups and greenthreads are the cheapest
+that nameko has.
 """
 
 import json
@@ -10,7 +11,6 @@ import os
 import sys
 import time
 from itertools import takewhile
-from uuid import uuid4
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -19,6 +19,7 @@ from clock import Clock
 from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp.transport import make_connection
+from nameko.containers import new_call_id
 
 EXCHANGE = "nameko-rpc"
 SERVICE = "guaranteed_loop"
@@ -96,25 +97,27 @@ def serve(uri):
     channel.queue_purge(queue)
     channel.queue_bind(queue, EXCHANGE, f"{SERVICE}.*")
     channel.basic_qos(0, PREFETCH, False)
-    channel.basic_consume(queue, "requests", callback=lambda request: concurrency.spawn(answer, request))
+    channel.basic_consume(queue, "requests", callback=lambda request: concurrency.spawn_task(answer, request))
     print("READY", flush=True)
     concurrency.Event().wait()
 
 
 def drive(uri, in_flight, seconds, payload):
     publisher, channel = Publisher(uri), connect(uri)
-    routing_key = str(uuid4())
+    routing_key = new_call_id()
     queue = f"rpc.reply-{SERVICE}-{routing_key}"
     pending = {}
     clock = Clock(seconds)
 
     def receive(reply):
-        pending.pop(reply.properties["correlation_id"]).send(reply)
+        replied, replies = pending.pop(reply.properties["correlation_id"])
+        replies.append(reply)
+        replied.set()
         channel.basic_ack(reply.delivery_tag)
 
     def call():
-        correlation_id = str(uuid4())
-        replied = pending[correlation_id] = concurrency.Event()
+        correlation_id = new_call_id()
+        replied, replies = pending[correlation_id] = concurrency.Signal(), []
         request = message(
             {"args": [payload], "kwargs": {}},
             reply_to=routing_key,
@@ -122,7 +125,8 @@ def drive(uri, in_flight, seconds, payload):
             application_headers={"nameko.call_id_stack": [f"{SERVICE}.call.{correlation_id}"]},
         )
         publisher.publish(request, f"{SERVICE}.echo", lambda: None)
-        json.loads(replied.wait().body)
+        replied.wait()
+        json.loads(replies[0].body)
 
     def loop():
         while clock.running:
