@@ -128,6 +128,7 @@ class Shell:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "120",
+            "PYTEST_ADDOPTS": "--ignore=examples",  # a reader's directory has none
         }
 
     def run(self, block: Block) -> None:
