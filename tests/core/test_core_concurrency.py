@@ -231,6 +231,15 @@ def test_waitall_in_a_thread_of_the_pool_waits_for_the_others():
 # -- threads that are used again
 
 
+@pytest.fixture
+def untraced():
+    """Nothing keeps weak references to the threads, as coverage does to each that it traces."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(trace)
+
+
 def ids_of(pool: WorkerPool, fn=lambda: None) -> list[int]:
     """The identities of the threads that run `fn`, each after the one before."""
     ids = []
@@ -246,6 +255,7 @@ def ids_of(pool: WorkerPool, fn=lambda: None) -> list[int]:
     return ids
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_thread_is_used_again():
     pool = WorkerPool(5)
     assert len(set(ids_of(pool))) == 1
@@ -317,6 +327,7 @@ def test_thread_local_data_goes_with_its_thread():
     assert [each() for each in alive] == [None, None, None]
 
 
+@pytest.mark.usefixtures("untraced")
 def test_context_variables_are_not_passed_on():
     variable = contextvars.ContextVar("variable", default=None)
     seen = []
@@ -325,6 +336,7 @@ def test_context_variables_are_not_passed_on():
     assert len(set(ids)) == 1
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_thread_at_rest_keeps_nothing_alive():
     class Data:
         pass
@@ -339,6 +351,7 @@ def test_a_thread_at_rest_keeps_nothing_alive():
     assert len(pool.idle_threads) == 1
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_pool_takes_its_threads_with_it():
     pool = WorkerPool(1)
     ids_of(pool)

@@ -65,15 +65,19 @@ def nameko_health(runtime: Path) -> Callable[..., subprocess.CompletedProcess[st
     return run
 
 
-def test_a_busy_process_on_its_socket(host, nameko_health, broker_uri, runtime):
+def test_a_busy_process_on_its_socket(host, nameko_health, eventually, broker_uri, runtime):
+    def ready(*arguments):
+        # On a machine that is overloaded, greenthreads may get their turn late, which it is not ready for either.
+        return eventually(lambda: done if (done := nameko_health(*arguments)).returncode == 0 else None, timeout_s=40)
+
     hosted = host(SERVICE, AMQP_URI=broker_uri, HEALTH_SOCKET=True, max_workers=1)
     hosted.expect("tick")  # its only worker never ends
     hosted.expect("services ready")
-    done = nameko_health()
-    assert (done.returncode, done.stdout, done.stderr) == (0, "shop: ready\n", "")
+    done = ready()
+    assert (done.stdout, done.stderr) == ("shop: ready\n", "")
     done = nameko_health("--live", str(runtime / "nameko/health.sock"))
     assert (done.returncode, done.stdout) == (0, f"process {hosted.process.pid} is alive\n")
-    done = nameko_health("--json", f"unix:{runtime}/nameko/health.sock")
+    done = ready("--json", f"unix:{runtime}/nameko/health.sock")
     assert json.loads(done.stdout) == {"ready": True, "pid": hosted.process.pid, "services": {"shop": []}}
 
 
