@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -23,9 +24,7 @@ def files(directory: Path) -> set[str]:
 
 
 def run(*command: str, cwd: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -34,8 +33,8 @@ def test_what_it_writes_is_linted_and_formatted(project: Any, here: Any, kinds: 
     done = here("plugin", "new", "acme-thing", *options(*kinds))
     assert done.returncode == 0, done.stderr
     directory = project.path / "acme-thing"
-    run("ruff", "check", "--no-cache", cwd=directory)
-    run("ruff", "format", "--check", "--no-cache", cwd=directory)
+    run("-m", "ruff", "check", "--no-cache", cwd=directory)
+    run("-m", "ruff", "format", "--check", "--no-cache", cwd=directory)
     written = files(directory)
     for kind in KINDS:
         assert (f"tests/test_{kind}.py" in written) is (kind in kinds)
@@ -46,14 +45,14 @@ def test_what_it_writes_is_linted_and_formatted(project: Any, here: Any, kinds: 
 @pytest.mark.parametrize("name", ["a", "a" * 60, "nameko-" + "a" * 53])
 def test_names_of_any_length_are_formatted(project: Any, here: Any, name: str) -> None:
     assert here("plugin", "new", name, *options(*KINDS)).returncode == 0
-    run("ruff", "check", "--no-cache", cwd=project.path / name)
-    run("ruff", "format", "--check", "--no-cache", cwd=project.path / name)
+    run("-m", "ruff", "check", "--no-cache", cwd=project.path / name)
+    run("-m", "ruff", "format", "--check", "--no-cache", cwd=project.path / name)
 
 
 @pytest.mark.parametrize("kinds", [KINDS, *combinations(KINDS, 1)], ids="-".join)
 def test_what_it_writes_has_types(project: Any, here: Any, kinds: tuple[str, ...]) -> None:
     here("plugin", "new", "acme-thing", *options(*kinds))
-    run("mypy", "--cache-dir", "/dev/null", cwd=project.path / "acme-thing")
+    run("-m", "mypy", "--cache-dir", "/dev/null", cwd=project.path / "acme-thing")
 
 
 def test_the_files_of_an_observer_by_default(project: Any, here: Any) -> None:
@@ -138,3 +137,14 @@ def test_nothing_is_left_of_what_cannot_be_written(project: Any, here: Any, monk
     assert done.returncode == 1
     assert done.stderr == "Error: acme-thing cannot be written: No space left on device\n"
     assert list(project.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["README.md", "src/acme_thing/entrypoint.py"])
+def test_the_use_of_an_entrypoint_that_it_shows_works(project: Any, here: Any, file: str) -> None:
+    here("plugin", "new", "acme-thing", "--kind", "entrypoint")
+    directory = project.path / "acme-thing"
+    shown = re.findall(r"`(@poll\(.*?\))`", (directory / file).read_text())
+    assert shown
+    for decoration in shown:
+        service = f"def fetch(): return []\n\nclass Service:\n    {decoration}\n    def take(self, item): pass\n"
+        run("-c", f"from acme_thing import poll\n{service}", cwd=directory / "src")
