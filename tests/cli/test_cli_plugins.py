@@ -356,6 +356,37 @@ def test_required_plugins(project: Any, here: Any) -> None:
     assert done.stderr == "Error: plugin 'auditing' is required by `plugins: require`, but it is not installed\n"
 
 
+def test_checking_required_plugins(project: Any, here: Any) -> None:
+    required = ("-d", "plugins={require: [auditing, rcp, timer], disable: [timer]}")
+    done = here("plugins", "--check", *required)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Warning: plugin 'auditing' is required by `plugins: require`, but it is not installed",
+        "Warning: plugin 'rcp' is required by `plugins: require`, but it is not installed (did you mean 'rpc'?)",
+        "Warning: plugin 'timer' is required by `plugins: require`, but it is blocked: disabled",
+    ]
+    listed_only = here("plugins", *required)
+    assert (listed_only.returncode, listed_only.stderr) == (0, done.stderr)
+    assert here("plugins", "--check", "-d", "plugins={require: [timer]}").returncode == 0
+
+
+def test_blocking_what_is_not_installed(project: Any, here: Any) -> None:
+    done = here("plugins", "-p", "no:tiemr")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "Warning: no plugin 'tiemr' is installed, so there is nothing to disable (did you mean 'timer'?)\n"
+    )
+
+
+@pytest.mark.parametrize("argument", ["no:", ""])
+def test_blocking_or_loading_nothing(project: Any, here: Any, argument: str) -> None:
+    done = here("plugins", "-p", argument)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"Error: `-p {argument}` names nothing: it takes `no:NAME` of a plugin, or a module to load\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("hook", "declaration", "command"),
     [

@@ -33,13 +33,20 @@ def read_config(path: str | None, defines: Sequence[str] = ()) -> dict[str, Any]
 
 
 def apply_plugin_arguments(config: dict[str, Any], arguments: Sequence[str]) -> None:
-    """Put `-p` options into the configuration, where everything that selects plugins stands."""
+    """Put `-p` options into the configuration, where everything that selects plugins stands.
+
+    :raises click.UsageError: when one names nothing
+    """
     if not arguments:
         return
     Selection.from_config(config)  # refuses what could not be added to
     settings = dict(config.get("plugins") or {})
     for argument in arguments:
         blocked = argument.removeprefix("no:")
+        if not blocked:
+            raise click.UsageError(
+                f"`-p {argument}` names nothing: it takes `no:NAME` of a plugin, or a module to load"
+            )
         key, name = ("load", argument) if blocked == argument else ("disable", blocked)
         settings[key] = [*(settings.get(key) or ()), name]
     config["plugins"] = settings

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nameko.config import config
-from nameko.plugins import PluginInfo, Selection, Status, find_plugins
+from nameko.plugins import (
+    PluginInfo,
+    Selection,
+    Status,
+    describe_unknown_names,
+    describe_unmet_requirements,
+    find_plugins,
+)
 
 if TYPE_CHECKING:
     from nameko.plugins import PluginManager
@@ -26,7 +33,7 @@ def main(verbose: bool, check: bool, as_json: bool) -> int:
     """Print the installed plugins.
 
     :param verbose: import each, and add its hooks, extensions, configuration keys and commands
-    :param check: import each, and fail when one that is wanted cannot be used
+    :param check: import each, and fail when one that is wanted cannot be used, or one that is required is not there
     :param as_json: print a JSON array of objects
     :returns: the exit status: 1 when `check` finds something, and 0 otherwise
     """
@@ -44,7 +51,10 @@ def main(verbose: bool, check: bool, as_json: bool) -> int:
         click.echo("\n".join(_as_text(rows)))
         if any(info.status is Status.ENABLED for info in plugins):
             click.echo("enabled: not imported so far; --verbose and --check import them, and tell whether that works")
-    return 1 if check and any(info.broken for info in plugins) else 0
+    unmet = list(describe_unmet_requirements(selection, plugins))
+    for problem in (*describe_unknown_names(selection, plugins), *unmet):
+        click.echo(f"Warning: {problem}", err=True)
+    return 1 if check and (unmet or any(info.broken for info in plugins)) else 0
 
 
 def _look_for_module(info: PluginInfo) -> PluginInfo:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nameko.plugins._discovery import PluginInfo, Status, find_plugins
     from nameko.plugins._manager import PluginManager, hookimpl, plugins_for
     from nameko.plugins._metadata import installed_version
+    from nameko.plugins._named import describe_unknown_names, describe_unmet_requirements
     from nameko.plugins._selection import Selection
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Selection",
     "Stat",
     "Status",
+    "describe_unknown_names",
+    "describe_unmet_requirements",
     "find_plugins",
     "hookimpl",
     "installed_version",
@@ -40,6 +43,8 @@ _HOMES = {
     "find_plugins": "_discovery",
     "PluginManager": "_manager",
     "installed_version": "_metadata",
+    "describe_unknown_names": "_named",
+    "describe_unmet_requirements": "_named",
     "hookimpl": "_manager",
     "plugins_for": "_manager",
     "Selection": "_selection",

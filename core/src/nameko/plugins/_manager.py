@@ -17,8 +17,8 @@ from nameko.plugins._checks import find_fault
 from nameko.plugins._declarations import ConfigKey, Stat
 from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins, mark_duplicates
 from nameko.plugins._failures import blaming, is_not_its_own
+from nameko.plugins._named import describe_unknown_names, describe_unmet_requirements
 from nameko.plugins._selection import CONFIG_KEY, DISABLE_VARIABLE, Selection
-from nameko.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer
@@ -119,22 +119,10 @@ class PluginManager:
         if broken:
             more = f" ({len(broken) - 1} more: see `nameko plugins --verbose`)" if len(broken) > 1 else ""
             raise PluginError(f"{_describe(broken[0])}{more}")
-        self._warn_of_unknown_names()
-        loaded = {name for info in self.loaded for name in (info.name, info.distribution)}
-        for name in sorted(self._selection.require - loaded):
-            raise PluginError(self._describe_missing(name))
-
-    def _warn_of_unknown_names(self) -> None:
-        known = {name for info in self.plugins for name in (info.name, info.distribution) if name}
-        for name in sorted(self._selection.disable - known):
-            _log.warning("no plugin %r is installed, so there is nothing to disable%s", name, did_you_mean(name, known))
-
-    def _describe_missing(self, name: str) -> str:
-        for info in self.plugins:
-            if name in (info.name, info.distribution):
-                return f"plugin {name!r} is required by `{CONFIG_KEY}: require`, but it is blocked: {info.problem}"
-        hint = did_you_mean(name, [info.name for info in self.plugins])
-        return f"plugin {name!r} is required by `{CONFIG_KEY}: require`, but it is not installed{hint}"
+        for problem in describe_unknown_names(self._selection, self.plugins):
+            _log.warning("%s", problem)
+        for problem in describe_unmet_requirements(self._selection, self.plugins):
+            raise PluginError(problem)
 
     @property
     def loaded(self) -> list[PluginInfo]:
