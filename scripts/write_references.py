@@ -41,6 +41,9 @@ Every key that nameko and its own extensions read. `nameko show-config --config 
 of the wrong type is refused at start, and a key that looks like a misspelt one is named in a warning. A service may
 keep keys of its own in the same file.
 
+In the file, `${NAME}` stands for an environment variable and `${NAME:default}` for one that need not be set; what is
+filled in is read as YAML. A variable that is not set and has no default leaves nothing, with a warning.
+
 A *number of seconds* may have decimals. A default of *none* means that the key is not set.
 """
 HELP_WIDTH = 110

@@ -215,3 +215,10 @@ def test_a_misspelt_key_is_only_a_warning(project: Any, here: Any) -> None:
     done = here("show-config")
     assert done.returncode == 0
     assert done.stderr == "configuration key 'max_worker' is not known; did you mean 'max_workers'?\n"
+
+
+@pytest.mark.parametrize("group", [[], ["amqp"], ["amqp", "dead"]])
+def test_a_group_without_a_command_shows_its_help_as_it_is(project: Any, group: list[str]) -> None:
+    shown = project.nameko(*group)
+    wanted = project.nameko(*group, "--help")
+    assert (shown.stdout + shown.stderr).strip() == wanted.stdout.strip()

@@ -132,3 +132,10 @@ assert yaml.safe_load("a: ${A}") == {"a": 5}
 assert yaml.safe_load("a: !raw_env_var '${A}'") == {"a": "5"}
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+def test_a_variable_that_is_not_set_and_has_no_default_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert load_yaml("amqp://${UNSET}@${HOST:localhost}", "config.yaml", {}) == "amqp://@localhost"
+    assert [record.getMessage() for record in caplog.records] == [
+        "UNSET is not set in the environment and has no default: nothing is put in its place"
+    ]

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 BROKER_URI = "pyamqp://guest:guest@localhost"
 #: Where HTTP services listen unless they are told otherwise.
 DEFAULT_PORT = 8000
-COMMAND_TIMEOUT_S = 30
+COMMAND_TIMEOUT_S = 90
 #: How long a command may go on failing because a service in the background is not up yet.
 SETTLE_TIMEOUT_S = 15
 

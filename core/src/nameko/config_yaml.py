@@ -16,12 +16,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from logging import getLogger
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
 from nameko.exceptions import ConfigurationError
+
+_log = getLogger(__name__)
 
 # How deep defaults may stand in one another: `${A:${B:c}}` is two deep.
 _MAX_NESTING = 10
@@ -89,10 +92,12 @@ def _expand(text: str, environ: Mapping[str, str], nesting_left: int) -> str:
         if nesting_left == 0:
             raise ConfigurationError(f"defaults of `${{VAR:default}}` may nest {_MAX_NESTING} deep, not more")
         end = _closing_brace(text, start + 2)
-        name, _, default = text[start + 2 : end].partition(":")
+        name, colon, default = text[start + 2 : end].partition(":")
         if not _VARIABLE_NAME.match(name):
             raise ConfigurationError(f"`{text[start : end + 1]}` names no environment variable")
         value = environ.get(name)
+        if value is None and not colon:
+            _log.warning("%s is not set in the environment and has no default: nothing is put in its place", name)
         parts += text[position:start], _expand(default, environ, nesting_left - 1) if value is None else value
         position = end + 1
     return "".join([*parts, text[position:]])

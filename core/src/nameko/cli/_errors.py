@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -16,6 +17,9 @@ STATUS_TEMPORARY_FAILURE = os.EX_TEMPFAIL
 STATUS_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 DEBUG_VARIABLE = "NAMEKO_DEBUG"
+
+# What a group of commands raises, from click 8.2 on, when it is given none: its help is the message.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 # What the operating system says to an address to listen on.
 _ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
@@ -32,6 +36,9 @@ def report(exc: BaseException) -> int:
         raise exc
     from nameko.masking import mask_text  # only needed when something is wrong
 
+    if isinstance(exc, _NO_ARGUMENTS):
+        click.echo(exc.format_message(), err=True)
+        return status
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 

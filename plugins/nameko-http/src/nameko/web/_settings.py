@@ -137,9 +137,10 @@ def _path_or_none(name: str, value: Any) -> str | None:
 KEYS: Mapping[str, Key] = {
     "address": Key(
         ADDRESS_KEY,
-        "str",
+        "str or int",
         DEFAULT_ADDRESS,
-        "Where to listen: `[host:]port` (port 0: any free one), `[v6]:port` or `unix:/path`.",
+        "Where to listen: `[host:]port` (port 0: any free one; without a host on every interface), `[v6]:port` or "
+        "`unix:/path`.",
         _address,
     ),
     "ssl": Key(
