@@ -242,6 +242,32 @@ def test_entrypoints(cls: type, noticed_by: set[str]) -> None:
     assert failed == noticed_by
 
 
+class LeavesItems(GoodEntrypoint):
+    """Reads its source from the beginning, as each container does anew."""
+
+    def run(self) -> None:
+        position = 0
+        while True:
+            for item in self.source.items[position:]:
+                position += 1
+                self.fire(item)
+            concurrency.sleep(0.01)
+
+
+def test_work_that_is_left_for_the_next_container_is_told() -> None:
+    source = Source()
+
+    class Conformance(EntrypointConformance):
+        def make_extension(self) -> Any:
+            return LeavesItems(source)
+
+        def trigger(self, container: ServiceContainer) -> None:
+            source.items.append("item")
+
+    with pytest.raises(AssertionError, match=r"make_extension\(\) must give an entrypoint whose source is empty$"):
+        Conformance().test_a_dependency_fails()
+
+
 # -- dependency providers
 
 

@@ -16,6 +16,11 @@ from nameko.testing.plugins._waiting import wait_until
 #: How long to watch for what must not happen.
 _WATCH_S = 0.2
 
+_WORK_WAS_LEFT = (
+    "the method was to run before anything was triggered: work for an earlier container is still there; "
+    "make_extension() must give an entrypoint whose source is empty"
+)
+
 
 class EntrypointConformance(ExtensionConformance):
     """Tests for an entrypoint, to be inherited by a test class, besides those for every extension.
@@ -30,6 +35,9 @@ class EntrypointConformance(ExtensionConformance):
                 (self.directory / "file").touch()
 
     The service under test is called `conformance`, its method `run`; it takes any arguments and returns a string.
+
+    `make_extension()` is called once for each container, of which a test has several. What it gives must find its
+    source empty: make a new source there, or see to it that what was triggered is consumed, even when a worker fails.
     """
 
     def trigger(self, container: ServiceContainer) -> None:
@@ -170,7 +178,10 @@ class EntrypointConformance(ExtensionConformance):
         """A dependency that fails around the method takes the container down, and the entrypoint with it."""
         for name in _bench.WORKER_METHODS:
             with self._leaving_nothing(), self._container(sibling=_bench.failing(name)) as container:
-                self._start(container)
+                try:
+                    self._start(container)
+                except _bench.Sabotage as exc:
+                    raise AssertionError(_WORK_WAS_LEFT) from exc
                 with self._triggers(container) as triggers:
                     triggers.fire()
                     wait_until(
