@@ -289,6 +289,12 @@ def test_what_is_no_address(text):
         parse_address(text, "KEY")
 
 
+@pytest.mark.parametrize("text", ["h:65536", "70000", "h:700000000"])
+def test_a_port_that_there_is_not(text):
+    with pytest.raises(ConfigurationError, match=r"KEY must be .*: ports end at 65535$"):
+        parse_address(text, "KEY")
+
+
 def test_each_worker_process_has_an_address_of_its_own():
     assert parse_address("h:9100", "KEY").of_worker(0) == Address("h", 9100)
     assert parse_address("h:9100", "KEY").of_worker(3) == Address("h", 9103)

@@ -204,8 +204,25 @@ def test_an_answer_that_comes_drop_by_drop_is_not_waited_for(runtime):
 
 
 def test_wrong_usage(nameko_health):
-    assert nameko_health("nowhere").stderr == "Error: TARGET must be `[host:]port` or `unix:/path`, not 'nowhere'\n"
+    done = nameko_health("nowhere")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: TARGET must be `[host:]port` or `unix:/path`, not 'nowhere'; "
+        "nor is there a Unix socket of that name. See `nameko health --help`.\n"
+    )
+    beyond = nameko_health("70000")
+    assert beyond.returncode == 2
+    assert "not '70000': ports end at 65535" in beyond.stderr
+    assert nameko_health("65535", "--workers", "2").returncode == 2
     assert nameko_health("--timeout", "0").returncode == 2
+
+
+def test_a_socket_by_its_name_alone(nameko_health, runtime):
+    with plain_socket.socket(plain_socket.AF_UNIX) as other:
+        other.bind(str(runtime / "health.sock"))  # nobody listens
+        done = nameko_health("health.sock")
+    assert done.returncode == 75
+    assert done.stderr.startswith("Error: no process answers at unix:health.sock: ")
 
 
 def test_it_is_light(runtime):

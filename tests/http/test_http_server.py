@@ -88,6 +88,12 @@ def test_parse_address_refuses(text):
         parse_address(text)
 
 
+@pytest.mark.parametrize("text", ["127.0.0.1:99999", "65536", ":700000000"])
+def test_parse_address_tells_of_a_port_that_there_is_not(text):
+    with pytest.raises(ConfigurationError, match=r"`unix:/path`\. Ports end at 65535\.$"):
+        parse_address(text)
+
+
 def test_public_names_know_where_they_are_public():
     assert {cls.__module__ for cls in (BindAddress, WebServer, WsgiApp, parse_address)} == {"nameko.web.server"}
     assert HttpRequestHandler.__module__ == "nameko.web.handlers"

@@ -10,7 +10,7 @@ from nameko.exceptions import ConfigurationError
 DEFAULT_HOST = "127.0.0.1"
 UNIX_PREFIX = "unix:"
 
-_ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,9})", re.ASCII)
 _MAX_PORT = 65535
 
 
@@ -51,5 +51,6 @@ def parse_address(text: str | int, key: str) -> Address:
         return Address("", 0, text[len(UNIX_PREFIX) :])
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > _MAX_PORT:
-        raise ConfigurationError(f"{key} must be `[host:]port` or `unix:/path`, not {text!r}")
+        hint = "" if match is None else f": ports end at {_MAX_PORT}"
+        raise ConfigurationError(f"{key} must be `[host:]port` or `unix:/path`, not {text!r}{hint}")
     return Address(match["v6"] or match["host"] or DEFAULT_HOST, int(match["port"]))

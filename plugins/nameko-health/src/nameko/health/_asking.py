@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 from collections.abc import Mapping
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
+import click
+
 from nameko.addresses import Address, parse_address
-from nameko.exceptions import TemporaryFailure
+from nameko.exceptions import ConfigurationError, TemporaryFailure
 from nameko.health._settings import HealthSettings, default_socket
 
 # An answer has a line for each reason of each service; who sends more than this is no nameko process.
@@ -28,11 +32,12 @@ def ask(
     :param timeout_s: how long all answers together may take
     :param workers: how many processes to ask, each on its own address
     :returns: the exit status
-    :raises ConfigurationError: when the target, or the configuration, cannot be what it is meant to be
+    :raises click.UsageError: when the target is none, or too high a port for so many processes
+    :raises ConfigurationError: when the configuration cannot be what it is meant to be
     :raises TemporaryFailure: when a process does not answer, or something else does
     """
     settings = HealthSettings.from_config(config)
-    address = _address(settings, target)
+    address = _configured(settings) if target is None else _given(target, workers)
     deadline = monotonic() + timeout_s
     well, silent = True, None
     for index in range(workers):
@@ -48,10 +53,35 @@ def ask(
     return _STATUS_WELL if well else _STATUS_UNWELL
 
 
-def _address(settings: HealthSettings, target: str | None) -> Address:
-    if target is None:
-        return next(iter(settings.addresses.values()), None) or default_socket()
-    return Address("", 0, target) if "/" in target and ":" not in target else parse_address(target, "TARGET")
+def _configured(settings: HealthSettings) -> Address:
+    return next(iter(settings.addresses.values()), None) or default_socket()
+
+
+def _given(target: str, workers: int) -> Address:
+    try:
+        address = _parse_target(target)
+        address.of_worker(workers - 1)
+    except ConfigurationError as exc:
+        raise click.UsageError(f"{exc}.") from exc
+    return address
+
+
+def _parse_target(target: str) -> Address:
+    if "/" in target and ":" not in target:
+        return Address("", 0, target)
+    try:
+        return parse_address(target, "TARGET")
+    except ConfigurationError as exc:
+        if _is_socket(target):
+            return Address("", 0, target)
+        raise ConfigurationError(f"{exc}; nor is there a Unix socket of that name") from exc
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _request(address: Address, path: str, deadline: float) -> tuple[int, dict[str, Any]]:

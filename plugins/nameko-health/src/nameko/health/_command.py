@@ -34,10 +34,12 @@ from nameko.cli._options import ConfiguredCommand
 def health(ctx: click.Context, /, **options: Any) -> int:
     """Ask a running process whether its services can serve, and if not, why.
 
-    TARGET is `[host:]port`, or `unix:/path` or the path of a Unix socket. By default it is HEALTH_SOCKET of the
-    configuration, or else HEALTH_ADDRESS, or else the socket of HEALTH_SOCKET: true.
+    TARGET is `[host:]port`, or `unix:/path` or the path of a Unix socket, which has a `/` or is that of one there is.
+    By default it is HEALTH_SOCKET of the configuration, or else HEALTH_ADDRESS, or else the socket of HEALTH_SOCKET:
+    true.
 
-    The exit status is 0 when all is well, 1 when it is not, and 75 when no process answers.
+    The exit status is 0 when all is well, 1 when it is not, 2 when the command line makes no
+    sense, and 75 when no process answers.
     """
     from nameko.health import _asking
 

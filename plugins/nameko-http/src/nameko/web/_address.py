@@ -10,7 +10,8 @@ from nameko.exceptions import ConfigurationError
 DEFAULT_ADDRESS = "127.0.0.1:8000"
 UNIX_PREFIX = "unix:"
 
-_ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,9})", re.ASCII)
+_MAX_PORT = 65535
 
 
 class BindAddress(NamedTuple):
@@ -39,9 +40,11 @@ def parse_address(address_string: str) -> BindAddress:
     if text.startswith(UNIX_PREFIX) and len(text) > len(UNIX_PREFIX):
         return BindAddress(text, 0)
     match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
+    if match is None or int(match["port"]) > _MAX_PORT:
+        hint = "" if match is None else f" Ports end at {_MAX_PORT}."
         raise ConfigurationError(
-            f"WEB_SERVER_ADDRESS: misconfigured bind address {text!r}. Should be `[address:]port` or `unix:/path`."
+            f"WEB_SERVER_ADDRESS: misconfigured bind address {text!r}. "
+            f"Should be `[address:]port` or `unix:/path`.{hint}"
         )
     return BindAddress(match["v6"] or match["host"] or "", int(match["port"]))
 
