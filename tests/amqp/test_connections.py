@@ -43,6 +43,7 @@ def test_wrong_password(make_broker, rabbitmq_uri):
     assert time.monotonic() - started_at < 5
     text = str(raised.value)
     assert "ACCESS_REFUSED" in text
+    assert text.endswith("; check user, password and virtual host in AMQP_URI")
     assert "wr0ng" not in text
     assert "\n" not in text
     assert isinstance(raised.value, ConfigurationError)
@@ -51,6 +52,11 @@ def test_wrong_password(make_broker, rabbitmq_uri):
 def test_unknown_virtual_host(make_broker, rabbitmq_uri):
     with pytest.raises(BrokerRefused, match="vhost no-such-vhost not found"):
         make_broker(rabbitmq_uri.rpartition("/")[0] + "/no-such-vhost")
+
+
+def test_tls_to_a_port_that_is_plain(make_broker, rabbitmq_uri):
+    with pytest.raises(BrokerRefused, match=r"is the port right, and one for TLS\?$"):
+        make_broker(rabbitmq_uri, AMQP_SSL=True)
 
 
 def test_broker_away_at_start(make_broker):
@@ -96,7 +102,7 @@ def test_something_else_on_the_port(make_broker):
             sock.close()
 
     thread = concurrency.spawn(serve)
-    with pytest.raises(BrokerRefused, match="it does not speak AMQP there"):
+    with pytest.raises(BrokerRefused, match=r"it does not speak AMQP there .*, and plain or TLS \(amqps://\)\?$"):
         make_broker(f"pyamqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}//", START_TIMEOUT=5)
     thread.kill()
     listener.close()

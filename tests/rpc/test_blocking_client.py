@@ -188,7 +188,19 @@ def test_second_broker_of_a_list_is_tried(rabbitmq_uri: str) -> None:
 @pytest.mark.rabbitmq
 def test_wrong_password(rabbitmq_uri: str) -> None:
     settings = AmqpSettings.from_config({"AMQP_URI": rabbitmq_uri.replace("guest:guest", "guest:wrong")})
-    with pytest.raises(amqp.AccessRefused):
+    with pytest.raises(amqp.AccessRefused) as raised:
+        BlockingClient(settings).open(Deadline(5))
+    assert raised.value.reply_code == 403
+    text = str(raised.value)
+    assert text.startswith(f"the broker {settings.masked_uri} refuses: ")
+    assert text.endswith("; check user, password and virtual host in AMQP_URI")
+    assert "wrong" not in text
+
+
+@pytest.mark.rabbitmq
+def test_unknown_virtual_host(rabbitmq_uri: str) -> None:
+    settings = AmqpSettings.from_config({"AMQP_URI": f"{rabbitmq_uri.rpartition('/')[0]}/no-such-vhost"})
+    with pytest.raises(amqp.NotAllowed, match="vhost no-such-vhost not found; check user, password and virtual host"):
         BlockingClient(settings).open(Deadline(5))
 
 

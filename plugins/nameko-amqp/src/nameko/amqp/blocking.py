@@ -26,8 +26,8 @@ import kombu.transport.pyamqp
 
 import amqp
 import amqp.transport
-from amqp.exceptions import FrameError, FrameSyntaxError, MessageNacked, UnexpectedFrame
-from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from amqp.exceptions import AccessRefused, FrameError, FrameSyntaxError, MessageNacked, NotAllowed, UnexpectedFrame
+from nameko.amqp.errors import CHECK_CREDENTIALS, PublishTimeout, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings, mask_uri
@@ -349,6 +349,9 @@ class BlockingClient:
             # Of the same class where it is one of the system's own: OSError picks it by the number.
             reason = f"the broker {self.settings.masked_uri} cannot be reached: {exc.strerror or exc}"
             raise OSError(exc.errno, f"{reason}; is it up, and AMQP_URI right?") from exc
+        except (AccessRefused, NotAllowed) as exc:
+            reason = f"the broker {mask_uri(last)} refuses: {exc.reply_text}; {CHECK_CREDENTIALS}"
+            raise type(exc)(reason, reply_code=exc.reply_code) from exc
         except _NO_AMQP as exc:  # the wrong port, or a broker on its way up or down
             reason = f"the broker {self.settings.masked_uri} does not speak AMQP there ({exc})"
             raise ConnectionError(f"{reason}; is the port right, and plain or TLS (amqps://)?") from exc

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
 from nameko import concurrency
-from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
+from nameko.amqp.errors import CHECK_CREDENTIALS, BrokerRefused, BrokerUnreachable
 from nameko.amqp.hub_watch import HubWatch, watches
 from nameko.amqp.settings import AmqpSettings, mask_uri
 from nameko.amqp.transport import GreenTransport, make_connection
@@ -145,8 +145,7 @@ class ManagedConnection:
                 if isinstance(self.error, ConfigurationError):
                     raise self.error
                 raise BrokerRefused(
-                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}; "
-                    "check user, password and virtual host in AMQP_URI"
+                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}{_remedy(self.error)}"
                 )
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
@@ -339,6 +338,13 @@ def describe(error: BaseException | None) -> str:
         return f"TLS failed ({error.reason or error}); is the port right, and one for TLS?"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _remedy(error: BaseException | None) -> str:
+    """What to do about a refusal, where `describe` does not say so."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "; check `ca_certs` in AMQP_SSL"
+    return f"; {CHECK_CREDENTIALS}" if isinstance(error, (AccessRefused, NotAllowed)) else ""
 
 
 # So many heartbeat intervals a process may be too busy to send heartbeats, before it counts as one that hangs.

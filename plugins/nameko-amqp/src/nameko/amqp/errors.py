@@ -19,6 +19,8 @@ from kombu.exceptions import EncodeError
 
 from nameko.exceptions import ConfigurationError, TemporaryFailure
 
+CHECK_CREDENTIALS = "check user, password and virtual host in AMQP_URI"
+
 
 class UndeliverableMessage(Exception):
     """A mandatory message could not be routed to any queue."""

@@ -270,9 +270,10 @@ def _raw(payload: Any) -> bytes:
     raise TypeError(f"raw messages are bytes or strings, not {type(payload).__name__}")
 
 
-def content_type_of(name: str) -> str:
+def content_type_of(name: str, key: str = "") -> str:
     """The content type of a serializer, by its name; a content type is returned as it is.
 
+    :param key: the configuration key that names it, for the error
     :raises ConfigurationError: when there is no such serializer
     """
     if "/" in name:
@@ -282,18 +283,19 @@ def content_type_of(name: str) -> str:
     try:
         return kombu.serialization.registry.name_to_type[name]  # type: ignore[no-any-return]
     except KeyError:
-        raise _unknown(name) from None
+        raise _unknown(name, key) from None
 
 
-def _unknown(name: str) -> ConfigurationError:
-    return ConfigurationError(f'Please register a serializer for "{name}" format')
+def _unknown(name: str, key: str = "") -> ConfigurationError:
+    hint = f"; {key} names it" if key else ""
+    return ConfigurationError(f'Please register a serializer for "{name}" format in {SERIALIZERS_CONFIG_KEY}{hint}')
 
 
 def _check_allowed(key: str, names: Iterable[str], config: Mapping[str, Any]) -> None:
     for name in names:
         if not isinstance(name, str):
             raise ConfigurationError(f"{key} must name serializers, not {name!r}.")
-        if content_type_of(name) == _PICKLE_TYPE and config.get(ALLOW_PICKLE_CONFIG_KEY) is not True:
+        if content_type_of(name, key) == _PICKLE_TYPE and config.get(ALLOW_PICKLE_CONFIG_KEY) is not True:
             raise ConfigurationError(
                 f"{key} names pickle: whoever can send a message could run any code here. "
                 f"If that is wanted, set {ALLOW_PICKLE_CONFIG_KEY}: true as well."
