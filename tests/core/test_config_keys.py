@@ -38,6 +38,16 @@ def test_a_value_of_the_wrong_type_is_refused_and_not_shown() -> None:
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("type_words", ["list of str", "bool or list of str"])
+def test_an_item_of_the_wrong_type_is_told(type_words: str) -> None:
+    keys = declared_keys([ConfigKey("HOSTS", type_words, None, "Help.")])
+    with pytest.raises(ConfigurationError) as caught:
+        check_types({"HOSTS": ["canary", 5]}, keys)
+    assert str(caught.value) == (
+        f"configuration key 'HOSTS' must be of type {type_words}, not list whose item 2 is int: Help."
+    )
+
+
 def test_keys_that_nobody_declares_are_the_services_own() -> None:
     check_types({"DB_URIS": object()}, declared_keys([]))
 

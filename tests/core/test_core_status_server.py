@@ -240,8 +240,15 @@ def test_an_address_in_use(pages, free_port):
     with plain_socket.create_server(("127.0.0.1", free_port)), pytest.raises(ConfigurationError) as raised:
         pages(showing("it")).listen(free_port, "PAGE_ADDRESS")
     assert str(raised.value).startswith(
-        f"PAGE_ADDRESS: cannot listen on 127.0.0.1:{free_port}: Address already in use;"
+        f"PAGE_ADDRESS: cannot listen on 127.0.0.1:{free_port}: Address already in use; each process"
     )
+
+
+def test_a_directory_that_there_is_not(pages, tmp_path):
+    path = f"unix:{tmp_path}/nosuch/x"
+    with pytest.raises(ConfigurationError) as raised:
+        pages(showing("it")).listen(path, "PAGE_ADDRESS")
+    assert str(raised.value) == f"PAGE_ADDRESS: cannot listen on {path}: No such file or directory"
 
 
 def test_a_path_that_something_else_has_on_the_web_server(pages):

@@ -72,9 +72,8 @@ def check_types(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> Non
     for name, value in config.items():
         key = keys.get(name)
         if key is not None and not has_type(value, key.type):
-            raise ConfigurationError(
-                f"configuration key {name!r} must be of type {key.type}, not {type(value).__name__}: {key.help}"
-            )
+            found = _describe_type(value, key.type)
+            raise ConfigurationError(f"configuration key {name!r} must be of type {key.type}, not {found}: {key.help}")
 
 
 def has_type(value: Any, type_words: str) -> bool:
@@ -92,6 +91,18 @@ def _has_one_type(value: Any, words: str) -> bool:
     return not (isinstance(value, (list, tuple)) and item_words) or all(
         _has_one_type(item, item_words) for item in value
     )
+
+
+def _describe_type(value: Any, type_words: str) -> str:
+    """The type of a value that is not what `type_words` say; of a list that may be one, the first item that may not."""
+    name = type(value).__name__
+    for words in type_words.split(" or "):
+        _, _, item_words = words.strip().partition(" of ")
+        if item_words and isinstance(value, (list, tuple)):
+            wrong = (number for number, item in enumerate(value, start=1) if not _has_one_type(item, item_words))
+            number = next(wrong)
+            return f"{name} whose item {number} is {type(value[number - 1]).__name__}"
+    return name
 
 
 def suggestions(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ what it reads, for how long and from how many at once is bounded.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -190,9 +191,8 @@ def _listen(address: Address, key: str) -> Any:
     try:
         return _listen_tcp(address) if address.unix_path is None else _listen_unix(address.unix_path)
     except OSError as exc:
-        raise ConfigurationError(
-            f"{key}: cannot listen on {address}: {exc.strerror or exc}; each process needs an address of its own"
-        ) from exc
+        remedy = "; each process needs an address of its own" if exc.errno == errno.EADDRINUSE else ""
+        raise ConfigurationError(f"{key}: cannot listen on {address}: {exc.strerror or exc}{remedy}") from exc
 
 
 def _listen_tcp(address: Address) -> Any:
