@@ -192,7 +192,18 @@ def test_version_conflicts_show_before_import(install: Install, requirement: str
         (
             "@hookimpl\ndef nameko_ready(container, config): ...",
             Status.INVALID_HOOK,
-            "hookimpl definition: nameko_ready(container, config)",
+            "`nameko_ready` takes the argument `config`; those of the hook `nameko_ready` are: container",
+        ),
+        (
+            "@hookimpl(specname='nameko_worker_result')\ndef f(exc_inf): ...",
+            Status.INVALID_HOOK,
+            "`f` takes the argument `exc_inf` (did you mean 'exc_info'?); "
+            "those of the hook `nameko_worker_result` are: worker_ctx, result, exc_info",
+        ),
+        (
+            "@hookimpl\ndef nameko_extensions(x): ...",
+            Status.INVALID_HOOK,
+            "`nameko_extensions` takes the argument `x`; those of the hook `nameko_extensions` are: none",
         ),
         (
             "@hookimpl(wrapper=True)\ndef nameko_ready(container): yield",

@@ -13,7 +13,7 @@ import pluggy
 
 from nameko import hookspecs
 from nameko.exceptions import PluginError
-from nameko.plugins._checks import find_fault
+from nameko.plugins._checks import describe_wrong_argument, find_fault
 from nameko.plugins._declarations import ConfigKey, Stat
 from nameko.plugins._discovery import ENTRY_POINT_GROUP, PluginInfo, Status, find_plugins, mark_duplicates
 from nameko.plugins._failures import blaming, is_not_its_own
@@ -107,7 +107,8 @@ class PluginManager:
         except pluggy.PluginValidationError as exc:
             if self._pluggy.has_plugin(name):  # pluggy before 1.6 registers what it checks as it goes
                 self._pluggy.unregister(name=name)
-            return Status.INVALID_HOOK, " ".join(str(exc).split())
+            problem = describe_wrong_argument(self._pluggy, plugin) or " ".join(str(exc).split())
+            return Status.INVALID_HOOK, problem
         return None
 
     def check(self) -> None:
