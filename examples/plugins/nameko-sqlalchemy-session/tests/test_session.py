@@ -158,7 +158,13 @@ def test_workers_do_not_see_each_others_work(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [({}, "DATABASE_URL is not set"), ({"DATABASE_URL": "no url, but a secret"}, "DATABASE_URL cannot be used")],
+    [
+        ({}, "DATABASE_URL is not set"),
+        ({"DATABASE_URL": "no url, but a secret"}, "DATABASE_URL cannot be used: it is no URL of a database"),
+        ({"DATABASE_URL": "sqlite://u:secret@h:port/x"}, "DATABASE_URL cannot be used: it is no URL of a database"),
+        ({"DATABASE_URL": "nosuch://u:secret@h/x"}, "DATABASE_URL cannot be used: Can't load plugin: .*nosuch"),
+        ({"DATABASE_URL": "oracle://u:secret@h/x"}, "DATABASE_URL cannot be used: there is no module `.*oracle.*`"),
+    ],
 )
 def test_a_configuration_that_cannot_work(config: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught, run_service(Shop, config):

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from nameko.containers import WorkerContext
@@ -32,8 +32,8 @@ class Database(SharedExtension):
             raise ConfigurationError(f"{URL_KEY} is not set: say which database to use, as in sqlite:///shop.db")
         try:
             self.engine = create_engine(url, pool_size=self.container.max_workers, pool_pre_ping=True)
-        except (ArgumentError, ImportError) as exc:  # ImportError: no driver
-            raise ConfigurationError(f"{URL_KEY} cannot be used: {type(exc).__name__}") from exc  # it has a password
+        except (ArgumentError, ImportError, ValueError) as exc:
+            raise ConfigurationError(f"{URL_KEY} cannot be used: {_describe(exc)}") from exc
 
     def stop(self) -> None:
         """Close all connections: workers are done."""
@@ -43,6 +43,15 @@ class Database(SharedExtension):
     def kill(self) -> None:
         """Close all connections."""
         self.stop()
+
+
+def _describe(exc: Exception) -> str:
+    # Not what SQLAlchemy says of a URL that it cannot read: that may have the password in it.
+    if isinstance(exc, ImportError):
+        return f"there is no module `{exc.name}`, the driver of this database; install it"
+    if isinstance(exc, NoSuchModuleError):
+        return f"{exc}; is the beginning of the URL right?"
+    return "it is no URL of a database, such as sqlite:///shop.db"
 
 
 class DatabaseSession(DependencyProvider):
