@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from nameko_audit_trail import MAX_LINE_BYTES, AuditTrail
 
+from nameko.exceptions import ConfigurationError
 from nameko.testing.plugins import PluginConformance, run_service
 from nameko.testing.services import dummy, entrypoint_hook
 
@@ -88,8 +89,18 @@ def test_a_line_that_is_too_long_is_cut(path: Path) -> None:
     assert lines(path)[1]["calls"] == "left out, too long"
 
 
-def test_a_file_that_cannot_be_written_costs_no_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = {"AUDIT_FILE": str(tmp_path)}  # a directory
+def test_a_file_that_cannot_be_opened_refuses_the_start(tmp_path: Path) -> None:
+    for path, reason in (tmp_path, "Is a directory"), (tmp_path / "no" / "file", "No such file or directory"):
+        with (
+            pytest.raises(ConfigurationError) as raised,
+            run_service(Service, {"AUDIT_FILE": str(path)}, plugins=["audit-trail"]),
+        ):
+            pass
+        assert str(raised.value) == f"AUDIT_FILE: {path} cannot be written: {reason}"
+
+
+def test_a_disk_that_is_full_costs_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    config = {"AUDIT_FILE": "/dev/full"}
     with (
         run_service(Service, config, plugins=["audit-trail"]) as container,
         entrypoint_hook(container, "method") as method,

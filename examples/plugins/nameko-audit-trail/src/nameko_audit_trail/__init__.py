@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nameko.plugins import ConfigKey, hookimpl
+from nameko_audit_trail._config import FILE_KEY
 
 if TYPE_CHECKING:
     from nameko.containers import ServiceContainer, WorkerContext
-    from nameko.extensions import ExcInfo
+    from nameko.extensions import ExcInfo, Extension
 
 __all__ = ["AuditTrail", "plugin"]
 
-FILE_KEY = "AUDIT_FILE"
 # A line is written with one call, which appends it as a whole as long as it is not longer than a block.
 MAX_LINE_BYTES = 4096
 
@@ -38,6 +38,15 @@ class AuditTrail:
         return [
             ConfigKey(FILE_KEY, "str", None, "The file that the audit trail is appended to; none is written without.")
         ]
+
+    @hookimpl
+    def nameko_service_extensions(self, config: Mapping[str, Any]) -> Mapping[str, Extension]:
+        """Have a service refused whose trail could not be written: an observer could only say so at each call."""
+        if not config.get(FILE_KEY):
+            return {}
+        from nameko_audit_trail._file import AuditFile  # here, nothing is held up that hosts no services
+
+        return {"audit_file": AuditFile()}
 
     @hookimpl
     def nameko_container_started(self, container: ServiceContainer) -> None:

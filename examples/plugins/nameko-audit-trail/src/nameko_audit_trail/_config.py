@@ -1,0 +1,3 @@
+"""The configuration key."""
+
+FILE_KEY = "AUDIT_FILE"
