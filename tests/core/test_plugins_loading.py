@@ -233,6 +233,12 @@ def test_hooks_that_break_the_rules(install: Install, body: str, status: Status,
         manager.check()
 
 
+def test_a_module_without_hooks_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    plugins_for({"plugins": {"load": ["os"]}})
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == ("plugin os (module os) has no hooks, so it does nothing: is that the module that was meant?")
+
+
 def test_an_optional_unknown_hook_is_allowed(install: Install) -> None:
     body = "from nameko.plugins import hookimpl\n\n@hookimpl(optionalhook=True)\ndef nameko_of_the_future(x): ...\n"
     install("acme-audit", {"audit": "acme_audit"}, acme_audit=body)

@@ -120,6 +120,9 @@ class PluginManager:
         if broken:
             more = f" ({len(broken) - 1} more: see `nameko plugins --verbose`)" if len(broken) > 1 else ""
             raise PluginError(f"{_describe(broken[0])}{more}")
+        for info in self.loaded:
+            if info.distribution is None and not self.hooks_of(info.name):
+                _log.warning("plugin %s has no hooks, so it does nothing: is that the module that was meant?", info)
         for problem in describe_unknown_names(self._selection, self.plugins):
             _log.warning("%s", problem)
         for problem in describe_unmet_requirements(self._selection, self.plugins):
