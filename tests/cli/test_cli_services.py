@@ -143,6 +143,13 @@ def test_says_what_to_do_without_graphviz(services: Any, project: Any) -> None:
     assert not (project.path / "graph.svg").exists()
 
 
+def test_a_picture_is_not_written_to_a_terminal(services: Any, project: Any) -> None:
+    terminal = project.start_in_terminal("services", "--format", "png", "shopping")
+    terminal.expect("Error: --format png is not for a terminal: say --output FILE")
+    assert terminal.wait() == 2
+    assert "PNG" not in terminal.output
+
+
 def test_a_service_that_cannot_work_is_refused_in_one_line(project: Any) -> None:
     project.write("nameless.py", "from nameko.timer import timer\nclass A:\n    @timer(1)\n    def a(self): ...\n")
     ended = project.nameko("services", "nameless")

@@ -195,11 +195,13 @@ def migrate_check(ctx: click.Context, /, **options: Any) -> int:
     help="A graph is of who calls and listens to whom; svg and png need graphviz.",
 )
 @click.option("-o", "--output", type=click.File("wb", lazy=True), default="-", help="Write to a file.")
-def services(**options: Any) -> None:
+def services(output: Any, format_name: str, **options: Any) -> None:
     """Show what services consist of: entrypoints, dependencies, queues. Nothing is started, and no broker is needed."""
+    if format_name == "png" and output.name == "-" and output.isatty():
+        raise click.UsageError("--format png is not for a terminal: say --output FILE, or pipe it somewhere.")
     from nameko.cli import services as implementation
 
-    implementation.main(**options)
+    implementation.main(output=output, format_name=format_name, **options)
 
 
 BUILT_IN: tuple[click.Command, ...] = (
