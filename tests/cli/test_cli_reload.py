@@ -21,6 +21,7 @@ def test_runs_the_changed_source(project: Any, write_version: Any) -> None:
     write_version(2)
     process.expect("version 2")
     assert "reloading: ticking.py changed" in process.output
+    assert "1 change detected" not in process.output
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
 
@@ -41,6 +42,7 @@ def test_a_first_start_that_fails_waits_for_a_change(project: Any, write_version
     project.write("ticking.py", "import nothing_of_that_name")
     process = project.start("run", "--reload", "ticking")
     process.expect("waiting for a change of its sources")
+    assert "the services (pid " in process.output
     write_version(1)
     process.expect("version 1")
 

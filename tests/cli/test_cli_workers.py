@@ -58,7 +58,7 @@ def test_replaces_a_process_that_dies(project: Any, ticks: Any, eventually: Any)
     after = ticks(process, 2)
     assert after["0"] == before["0"]
     assert after["1"] != before["1"]
-    assert f"worker 1 (pid {before['1']}) ended with status 137" in process.output
+    assert f"worker 1 (pid {before['1']}) ended with status 137; starting another at once" in process.output
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
 
@@ -70,6 +70,7 @@ def test_processes_stop_when_their_supervisor_is_gone(project: Any, ticks: Any, 
     process.wait()
     eventually(lambda: not any(map(_runs, pids.values())), timeout_s=20)
     assert process.output.count("stopping services: ticking") == 2
+    assert process.output.count("the supervisor has ended: stopping as well") == 2
 
 
 def test_says_once_why_services_cannot_start(project: Any) -> None:
@@ -121,6 +122,7 @@ def test_a_process_that_does_not_stop_is_killed(project: Any, ticks: Any) -> Non
     os.kill(pids["0"], signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 137
+    assert "SIGTERM: stopping 1 process\n" in process.output
     assert f"worker 0 (pid {pids['0']}) does not stop: killed" in process.output
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from logging import getLogger
+from logging import NOTSET, WARNING, getLogger
 from typing import Any
 
 from nameko.exceptions import CommandError
@@ -87,4 +87,7 @@ def _import_watchfiles() -> Any:
         import watchfiles
     except ImportError as exc:
         raise CommandError("--reload needs watchfiles: pip install 'nameko-core[reload]'") from exc
+    its_log = getLogger("watchfiles.main")
+    if its_log.level == NOTSET:  # it would count the changes, which the supervisor names
+        its_log.setLevel(WARNING)
     return watchfiles

@@ -144,6 +144,11 @@ class Supervisor:
         return self._stops > 0
 
     @property
+    def _alone(self) -> bool:
+        """Whether nobody asked for workers, only for a reload."""
+        return self._watch is not None and self._count == 1
+
+    @property
     def _wants_more(self) -> bool:
         return not self._stopping and (bool(self._starts) or self._watch is not None)
 
@@ -163,7 +168,7 @@ class Supervisor:
         now = monotonic()
         for process in self._running.values():
             if process.killed_at is not None and process.killed_at <= now:
-                _log.error("worker %d (pid %d) does not stop: killed", process.index, process.pid)
+                _log.error("%s %s not stop: killed", self._name(process), "do" if self._alone else "does")
                 process.killed_at = None
                 process.kill()
         for index in [index for index, at in self._starts.items() if at <= now]:
@@ -223,7 +228,7 @@ class Supervisor:
             self._status = max(self._status, status)
 
     def _replace(self, process: ServiceProcess, status: int) -> None:
-        name = f"worker {process.index} (pid {process.pid})"
+        name = self._name(process)
         if self._watch is not None:
             _log.error("%s ended with status %d; waiting for a change of its sources", name, status)
         elif not self._ready_once:
@@ -231,8 +236,12 @@ class Supervisor:
             self._give_up(status)
         else:
             delay_s = self._delay_s(process.index, process.settled)
-            _log.error("%s ended with status %d; starting another in %.1f s", name, status, delay_s)
+            when = f"in {delay_s:.1f} s" if delay_s else "at once"
+            _log.error("%s ended with status %d; starting another %s", name, status, when)
             self._starts[process.index] = monotonic() + delay_s
+
+    def _name(self, process: ServiceProcess) -> str:
+        return f"{'the services' if self._alone else f'worker {process.index}'} (pid {process.pid})"
 
     def _delay_s(self, index: int, settled: bool) -> float:
         failures = 0 if settled else self._failures[index]
@@ -285,7 +294,9 @@ class Supervisor:
     def _stop_for(self, number: int) -> None:
         self._stops += 1
         if self._stops == 1:
-            _log.info("%s: stopping %d processes", signal.Signals(number).name, len(self._running))
+            count = len(self._running)
+            noun = "process" if count == 1 else "processes"
+            _log.info("%s: stopping %d %s", signal.Signals(number).name, count, noun)
             self._drain_all()
         elif self._stops == 2:
             self._status = 128 + number

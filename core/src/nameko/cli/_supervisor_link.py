@@ -63,4 +63,7 @@ class SupervisorLink:
             self._socket.recv(1)  # nothing is ever sent: it ends when the supervisor does
         except OSError:
             pass
+        from logging import getLogger  # not for commands that have nothing to do with processes
+
+        getLogger(__name__).warning("the supervisor has ended: stopping as well")
         os.kill(os.getpid(), signal.SIGTERM)
