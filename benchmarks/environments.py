@@ -5,10 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE / ".environments"
+
+#: The distributions that `pip install nameko` brings, itself included.
+DISTRIBUTIONS = (
+    "core",
+    "plugins/nameko-amqp",
+    "plugins/nameko-rpc",
+    "plugins/nameko-events",
+    "plugins/nameko-http",
+    "plugins/nameko-timer",
+    ".",
+)
 
 # Beside each peer what it needs to install and run today.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
@@ -36,6 +50,23 @@ def python_of(peer: str) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *REQUIREMENTS[peer]], check=True)
         finished.touch()
     return python
+
+
+@contextmanager
+def users_python() -> Iterator[Path]:
+    """The interpreter of a new environment with this nameko as its users have it: from wheels, compiled, nothing else.
+
+    Much of what it takes to start goes into finding modules and distributions.
+    """
+    with tempfile.TemporaryDirectory(prefix="nameko-benchmarks-") as folder:
+        wheels = Path(folder, "wheels")
+        for source in DISTRIBUTIONS:
+            command = [sys.executable, "-m", "build", "-w", "-o", wheels, HERE.parent / source]
+            subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "venv", Path(folder, "venv")], check=True)
+        python = Path(folder, "venv", "bin", "python")
+        subprocess.run([python, "-m", "pip", "install", "-q", *wheels.glob("*.whl")], check=True, capture_output=True)
+        yield python
 
 
 def versions_of(peer: str) -> str:

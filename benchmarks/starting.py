@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.broker import delete_queues
-from benchmarks.environments import python_of
+from benchmarks.environments import python_of, users_python
 from benchmarks.figures import OLD, OURS
 from benchmarks.processes import cpu_s, resident_mib
 from nameko.exceptions import RpcTimeout, UnknownService
@@ -38,20 +38,21 @@ _IDLE_S = 1.0
 def measure(uri: str, rounds: int) -> dict[str, dict[str, float]]:
     """Medians by peer: `answer_s` from start to first answer, `cpu_s` until then, `idle_mib` a second later."""
     runs: dict[str, list[dict[str, float]]] = {OURS: [], OLD: []}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, users_python() as ours:
         Path(folder, "echo_service.py").write_text(_SERVICE)
         Path(folder, "config.yaml").write_text(_CONFIG.format(uri=uri))
+        pythons = {OURS: ours, OLD: python_of(OLD)}
         for _ in range(rounds):
-            for peer in runs:
-                runs[peer].append(_measure_once(peer, folder, uri))
+            for peer, python in pythons.items():
+                runs[peer].append(_measure_once(python.with_name("nameko"), folder, uri))
     return {peer: {name: statistics.median(each[name] for each in of) for name in of[0]} for peer, of in runs.items()}
 
 
-def _measure_once(peer: str, folder: str, uri: str) -> dict[str, float]:
+def _measure_once(nameko: Path, folder: str, uri: str) -> dict[str, float]:
     delete_queues(uri)
     with ClusterRpcProxy({"AMQP_URI": uri}, timeout=_TIMEOUT_S) as cluster:
         started_at = time.monotonic()
-        with _service(peer, folder) as pid:
+        with _service(nameko, folder) as pid:
             _wait_for_answer(cluster)
             answer_s, used_s = time.monotonic() - started_at, cpu_s(pid)
             time.sleep(_IDLE_S)
@@ -59,8 +60,8 @@ def _measure_once(peer: str, folder: str, uri: str) -> dict[str, float]:
 
 
 @contextmanager
-def _service(peer: str, folder: str) -> Iterator[int]:
-    command = [python_of(peer).with_name("nameko"), "run", "--config", "config.yaml", "echo_service"]
+def _service(nameko: Path, folder: str) -> Iterator[int]:
+    command = [nameko, "run", "--config", "config.yaml", "echo_service"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process.pid
