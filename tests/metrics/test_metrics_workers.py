@@ -53,12 +53,24 @@ def test_workers_are_counted_by_their_outcome(run_container, call, registered, e
     assert metrics("nameko_workers_total", **WAIT, outcome="success") == 0
 
 
+class Gate:
+    """Holds up whoever waits for it, and says when somebody does."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = Event(), Event()
+
+    def wait(self) -> None:
+        self.entered.send(None)
+        self.opened.wait()
+
+
 def test_durations_and_waits_fall_into_buckets(run_container, call, registered):
-    shop, release = run_container(Shop, METRICS_BUCKETS=[0.02, 0.5, 60]), Event()
-    call(shop, "wait", release, fired_at=time.perf_counter() - 5)
+    shop, gate = run_container(Shop, METRICS_BUCKETS=[0.02, 0.5, 60]), Gate()
+    call(shop, "wait", gate, fired_at=time.perf_counter() - 5)
     call(shop, "sell", fired_at=time.perf_counter() - 100)
+    gate.entered.wait()
     time.sleep(0.05)
-    release.send(None)
+    gate.opened.send(None)
     shop._worker_pool.waitall()
     metrics = registered()
 
