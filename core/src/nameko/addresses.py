@@ -11,7 +11,8 @@ DEFAULT_HOST = "127.0.0.1"
 UNIX_PREFIX = "unix:"
 
 _ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,9})", re.ASCII)
-_MAX_PORT = 65535
+#: The last port of TCP, whose header has 16 bits for it.
+MAX_PORT = 65535
 
 
 class Address(NamedTuple):
@@ -30,7 +31,7 @@ class Address(NamedTuple):
         """
         if self.unix_path is not None:
             return self._replace(unix_path=f"{self.unix_path}.{index}") if index else self
-        if self.port and self.port + index > _MAX_PORT:
+        if self.port and self.port + index > MAX_PORT:
             raise ConfigurationError(f"there is no port {self.port + index} for worker process {index} to listen on")
         return self._replace(port=self.port + index) if self.port else self
 
@@ -49,8 +50,17 @@ def parse_address(text: str | int, key: str) -> Address:
     text = str(text)
     if text.startswith(UNIX_PREFIX) and len(text) > len(UNIX_PREFIX):
         return Address("", 0, text[len(UNIX_PREFIX) :])
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > _MAX_PORT:
-        hint = "" if match is None else f": ports end at {_MAX_PORT}"
+    host, port = split_address(text) or (None, None)
+    if port is None or port > MAX_PORT:
+        hint = "" if port is None else f": ports end at {MAX_PORT}"
         raise ConfigurationError(f"{key} must be `[host:]port` or `unix:/path`, not {text!r}{hint}")
-    return Address(match["v6"] or match["host"] or DEFAULT_HOST, int(match["port"]))
+    return Address(host or DEFAULT_HOST, port)
+
+
+def split_address(text: str) -> tuple[str | None, int] | None:
+    """Host and port of `[host:]port` or `[v6]:port`: no host where none is named; None when `text` is neither.
+
+    The port may be greater than `MAX_PORT`.
+    """
+    match = _ADDRESS.fullmatch(text)
+    return None if match is None else (match["v6"] or match["host"] or None, int(match["port"]))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from nameko.addresses import MAX_PORT, UNIX_PREFIX, split_address
 from nameko.exceptions import ConfigurationError
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
-UNIX_PREFIX = "unix:"
-
-_ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):)?(?P<port>[0-9]{1,9})", re.ASCII)
-_MAX_PORT = 65535
 
 
 class BindAddress(NamedTuple):
@@ -39,14 +35,14 @@ def parse_address(address_string: str) -> BindAddress:
     text = str(address_string)
     if text.startswith(UNIX_PREFIX) and len(text) > len(UNIX_PREFIX):
         return BindAddress(text, 0)
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > _MAX_PORT:
-        hint = "" if match is None else f" Ports end at {_MAX_PORT}."
+    host, port = split_address(text) or (None, None)
+    if port is None or port > MAX_PORT:
+        hint = "" if port is None else f" Ports end at {MAX_PORT}."
         raise ConfigurationError(
             f"WEB_SERVER_ADDRESS: misconfigured bind address {text!r}. "
             f"Should be `[address:]port` or `unix:/path`.{hint}"
         )
-    return BindAddress(match["v6"] or match["host"] or "", int(match["port"]))
+    return BindAddress(host or "", port)
 
 
 BindAddress.__module__ = parse_address.__module__ = "nameko.web.server"
