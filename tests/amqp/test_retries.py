@@ -361,6 +361,23 @@ class TestExpiration:
         assert calls == ["x"]
         assert outside.depth("to-pack") == 0
 
+    @pytest.mark.parametrize("options", [{}, {"retry": Retry()}], ids=["without retries", "with retries"])
+    def test_what_was_delivered_in_time_may_wait_for_its_worker(
+        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, options: dict[str, Any]
+    ) -> None:
+        gate = concurrency.Event()
+        container = run(packer(calls, lambda order: gate.wait(), **options), max_workers=1, PREFETCH_COUNT=3)
+        outside.send("first")
+        eventually(lambda: calls == ["first"])
+        for order in ("in line", "waits"):
+            outside.send(order, expiration=0.1)
+        subscription = next(iter(container.entrypoints))._subscription
+        eventually(lambda: subscription.waiting == 1)
+        concurrency.sleep(0.2)  # what is tested is that time passes
+        gate.send(None)
+        eventually(lambda: calls == ["first", "in line", "waits"])
+        assert counters(container)["messages_expired"] == 0
+
 
 class TestRequeueOnError:
     @pytest.mark.parametrize("error", [KeyError("expected"), ValueError("x"), SystemExit(3), concurrency.Timeout()])

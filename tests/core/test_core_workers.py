@@ -108,6 +108,45 @@ def test_the_wait_for_a_worker_can_be_told(container_factory):
     assert container.running_workers == 0
 
 
+def test_a_worker_that_is_not_wanted_any_more_does_not_run(container_factory):
+    release, ran, asked = Event(), [], []
+
+    class Service:
+        name = "service"
+
+        @trigger
+        def method(self, number: int) -> None:
+            ran.append(number)
+            release.wait()
+
+    def still_wanted(worker_ctx: WorkerContext) -> bool:
+        asked.append(worker_ctx)
+        return worker_ctx.args != (1,)
+
+    def handle_result(worker_ctx: WorkerContext, *outcome: object) -> object:
+        settled.append(worker_ctx.args)
+        return outcome
+
+    def spawn(number: int) -> WorkerContext:
+        options = {"handle_result": handle_result, "still_wanted": still_wanted}
+        return container.spawn_worker(entrypoint, (number,), {}, **options)
+
+    settled: list[object] = []
+    container = container_factory(Service, {"max_workers": 1})
+    (entrypoint,) = container.entrypoints
+    spawn(0)
+    waiting = concurrency.spawn(spawn, 1)
+    sleep(0)
+    assert [each.args for each in asked] == [(0,)]  # not asked while there is no worker for it
+    release.send(None)
+    assert waiting.wait().started_at > asked[0].started_at
+    spawn(2)
+    container.stop()
+    assert ran == [0, 2]
+    assert settled == [(0,), (2,)]
+    assert [each.args for each in asked] == [(0,), (1,), (2,)]
+
+
 def test_the_entrypoint_may_replace_the_outcome_before_the_dependencies_see_it(container_factory):
     seen = []
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nameko import concurrency
+from nameko.amqp import Retry
 from nameko.containers import ServiceContainer
 from nameko.exceptions import (
     ConfigurationError,
@@ -26,6 +27,7 @@ from nameko.exceptions import (
 )
 from nameko.extensions import DependencyProvider
 from nameko.rpc import Client, ClusterRpc, MethodProxy, Rpc, RpcProxy, RpcReply, ServiceProxy, rpc
+from nameko.standalone.rpc import ClusterRpcProxy
 from nameko.testing.services import dummy, entrypoint_hook
 
 Start = Callable[..., ServiceContainer]
@@ -140,6 +142,10 @@ def act(customer: ServiceContainer) -> Callable[..., Any]:
 def pending(container: ServiceContainer) -> int:
     listener = next(each for each in container.extensions if type(each).__name__ == "ReplyListener")
     return len(listener.pending)
+
+
+def depth(raw: Any, queue: str) -> int:
+    return int(raw.channel.queue_declare(queue, passive=True).message_count)
 
 
 # -- results
@@ -628,3 +634,46 @@ def test_service_survives_calling_itself_beyond_its_pool(start: Start, cluster: 
     with pytest.raises(RemoteError, match="RpcTimeout"):
         cluster.chain.links(10)
     eventually(usable, timeout_s=30)
+
+
+@pytest.mark.parametrize("options", [{}, {"retry": Retry()}], ids=["without retries", "with retries"])
+def test_request_whose_caller_gave_up_while_it_waited_for_a_worker_is_not_run(
+    start: Start, broker_config: dict[str, Any], cluster: Any, raw: Any, eventually: Eventually, options: dict[str, Any]
+) -> None:
+    ran: list[str] = []
+    gate = concurrency.Event()
+
+    class Busy:
+        name = "busy"
+
+        @rpc
+        def hold(self) -> None:
+            gate.wait()
+
+        @rpc(**options)
+        def note(self, who: str) -> None:
+            ran.append(who)
+
+    container = start(Busy, max_workers=1, PREFETCH_COUNT=10)
+    broker = next(each.broker for each in container.subextensions if hasattr(each, "broker"))
+    holding = cluster.busy.hold.call_async()
+    eventually(lambda: container.running_workers == 1)
+    patient = [cluster.busy.note.call_async("patient")]
+    with ClusterRpcProxy(broker_config, timeout=0.3) as impatient:
+        # None of them waits in the queue, where the broker would drop it.
+        overdue = [impatient.busy.note.call_async("impatient") for _ in range(3)]
+        eventually(lambda: depth(raw, "rpc-busy") == 0)
+        for call in overdue:
+            with pytest.raises(RpcTimeout):
+                call.result()
+    never_expires = {**broker_config, "RPC_EXPIRE_REQUESTS": False}
+    with ClusterRpcProxy(never_expires, timeout=0.3) as another, pytest.raises(RpcTimeout):
+        another.busy.note("for ever")  # sent after the others had arrived, so those are overdue for certain now
+    patient.append(cluster.busy.note.call_async("patient"))
+    gate.send(None)
+    for call in (holding, *patient):
+        call.result()
+    assert ran == ["patient", "for ever", "patient"]
+    assert broker.counters["messages_expired"] == 3
+    container.stop()
+    assert depth(raw, "rpc-busy") == 0  # they were acknowledged

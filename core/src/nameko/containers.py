@@ -47,6 +47,9 @@ _log = getLogger(__name__)
 #: Called with (worker_ctx, result, exc_info) after the method; what it returns replaces result and exc_info.
 ResultHandler = Callable[["WorkerContext", Any, "ExcInfo | None"], "tuple[Any, ExcInfo | None]"]
 
+#: Called with (worker_ctx); whether that worker is to run.
+Wanted = Callable[["WorkerContext"], bool]
+
 # What each step of a shutdown may still take when SHUTDOWN_TIMEOUT is used up: long enough to drop connections, and
 # short enough for all five steps together to stay within the two seconds that a shutdown may run over.
 _GRACE_S = 0.3
@@ -375,6 +378,7 @@ class ServiceContainer:
         fired_at: float | None = None,
         headers: Headers | None = None,
         message: Any = None,
+        still_wanted: Wanted | None = None,
     ) -> WorkerContext:
         """Run the entrypoint's method in a worker. Blocks while `max_workers` of them are running.
 
@@ -384,13 +388,16 @@ class ServiceContainer:
         :param fired_at: when the work arrived in this process, in seconds by `time.perf_counter()`; now, by default
         :param headers: the headers of the message or request that the call came in, for `WorkerContext.headers`
         :param message: what the entrypoint has received, where that is a message
+        :param still_wanted: asked in the worker's greenthread right before the method's worker begins, which may be
+            long after the work was fired (`fired_at` and `started_at` tell). When it says no, nothing runs and
+            `handle_result` is not called: whoever was asked has settled the work
         :raises ContainerBeingKilled: when the container is going down
         :raises: whatever the constructor of the service class raises
         """
         self._refuse_when_going_down()
         worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, headers, fired_at)
         worker_ctx.message = message
-        thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result)
+        thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result, still_wanted)
         self._take_in(thread, worker_ctx)
         return worker_ctx
 
@@ -456,9 +463,13 @@ class ServiceContainer:
     def _going_down(self) -> ContainerBeingKilled:
         return ContainerBeingKilled(f"{self.service_name} is going down and takes no more work")
 
-    def _run_worker(self, worker_ctx: WorkerContext, handle_result: ResultHandler | None) -> None:
+    def _run_worker(
+        self, worker_ctx: WorkerContext, handle_result: ResultHandler | None, still_wanted: Wanted | None = None
+    ) -> None:
         observers = self.observers
         worker_ctx.started_at = started_at = time.perf_counter()
+        if still_wanted is not None and not still_wanted(worker_ctx):
+            return
         self._worker_setup(worker_ctx)
         if observers.worker_started:
             notify(observers.worker_started, worker_ctx=worker_ctx)

@@ -13,7 +13,7 @@ _COUNTED = {
     "messages_rejected": "Messages that were rejected: they cannot be decoded, are too big, or their handling failed.",
     "messages_retried": "Messages that were sent on to be tried again later, as their method raised.",
     "messages_parked": "Messages that were parked in a queue `.dead` after their last attempt.",
-    "messages_expired": "Messages that expired while they waited to be tried again.",
+    "messages_expired": "Messages that expired while they waited for a worker, or to be tried again.",
     "retries_failed": "Messages that the broker took neither for a further attempt nor to be parked.",
 }
 

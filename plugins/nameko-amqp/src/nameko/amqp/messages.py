@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import kombu.message
@@ -11,6 +11,11 @@ from amqp.exceptions import AMQPError
 from nameko.amqp.serializers import Codecs
 
 _NOT_DECODED = object()
+
+
+def milliseconds_in(expiration: Any) -> int | None:
+    """The property `expiration` as a number; None when it is missing or nonsense."""
+    return int(expiration) if isinstance(expiration, str) and expiration.isdecimal() else None
 
 
 class Message(kombu.message.Message):  # type: ignore[misc]
@@ -22,6 +27,8 @@ class Message(kombu.message.Message):  # type: ignore[misc]
     the call does nothing: the broker has put the message back into the queue, and delivers it again.
     """
 
+    #: Its property of that name, in milliseconds, where an entrypoint has taken that out of its `properties`.
+    expiration: str | None = None
     #: Until when it may be tried again, in milliseconds since 1970; None for ever.
     deadline_ms: int | None = None
 
@@ -54,6 +61,16 @@ class Message(kombu.message.Message):  # type: ignore[misc]
     def lost(self) -> bool:
         """Whether what it was delivered over is gone: unless it was settled before, the broker delivers it again."""
         return self.channel is None or self.channel.connection is None
+
+    def has_expired(self, waited_s: float) -> bool:
+        """Whether whoever sent it has given it less time than it has had, as far as that is noted here.
+
+        :param waited_s: seconds since it arrived in this process; how long it was in a queue is not known
+        """
+        if self.deadline_ms is not None:
+            return self.deadline_ms <= time() * 1000
+        expiration_ms = milliseconds_in(self.expiration)
+        return expiration_ms is not None and expiration_ms <= waited_s * 1000
 
     @property
     def errors(self) -> list[Any]:

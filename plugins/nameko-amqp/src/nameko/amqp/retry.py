@@ -37,6 +37,7 @@ from nameko.amqp._retry_wire import (
     wait_queue,
 )
 from nameko.amqp.errors import UndeliverableMessage
+from nameko.amqp.messages import milliseconds_in
 from nameko.amqp.settings import DEFAULT_ATTEMPTS, DEFAULT_DELAY_S, DEFAULT_MAX_DELAY_S
 from nameko.exceptions import ConfigurationError
 
@@ -347,11 +348,12 @@ class Retrier:
 
 
 def _deadline_ms_of(message: Message) -> int | None:
-    # How long it was in the queue before is not known, so this is the latest that it can be.
-    expiration = message.properties.get("expiration")
-    if not isinstance(expiration, str) or not expiration.isdecimal():
+    # How long it was in the queue before it arrived is not known, so this is the latest that it can be.
+    expiration_ms = milliseconds_in(message.properties.get("expiration"))
+    if expiration_ms is None:
         return None
-    return int(time.time() * 1000) + int(expiration)
+    waited_s = time.perf_counter() - message.received_at
+    return int((time.time() - waited_s) * 1000) + expiration_ms
 
 
 def _is_too_late(message: Message, delay_ms: int) -> bool:

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from nameko.extensions import ExcInfo
 
 
+# They are whole milliseconds, and spare most requests, which do not wait for a worker, a closer look.
+_SHORTEST_EXPIRATION_S = 0.001
+
+
 class Rpc(Entrypoint):
     """Runs a method for each request that comes in for it, and sends its result back.
 
     A request is acknowledged when its reply is safe with the broker. When the process dies before that, the broker
-    gives the request to another instance, so a method can run more than once.
+    gives the request to another instance, so a method can run more than once. One that has waited for a worker for
+    longer than its caller waits for the reply is dropped.
 
     Override `handle_result` to look at or replace what is sent, and call it on `super()`.
 
@@ -73,9 +78,8 @@ class Rpc(Entrypoint):
         :raises: whatever the caller is to be told instead of a result, such as `IncorrectSignature`
         """
         if self._retrier is None:
-            # It has served its purpose. Extensions that publish a request again take over its properties, and say
-            # themselves for how long.
-            message.properties.pop("expiration", None)
+            # Extensions that publish a request again take over its properties, and say themselves for how long.
+            message.expiration = message.properties.pop("expiration", None)
         elif self._retrier.drop_overdue(message):
             return
         args, kwargs = read_request(body)
@@ -89,7 +93,16 @@ class Rpc(Entrypoint):
             fired_at=message.received_at,
             headers=message.headers,
             message=message,
+            still_wanted=self._still_wanted,
         )
+
+    def _still_wanted(self, worker_ctx: WorkerContext) -> bool:
+        message = worker_ctx.message
+        waited_s = worker_ctx.started_at - message.received_at
+        if waited_s < _SHORTEST_EXPIRATION_S or not message.has_expired(waited_s):
+            return True
+        self.rpc_consumer.drop_overdue(message, waited_s)
+        return False
 
     def handle_result(
         self, message: Message, worker_ctx: WorkerContext, result: Any, exc_info: ExcInfo | None

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from logging import getLogger
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import AMQPError
@@ -38,6 +39,8 @@ EXPOSE_ERRORS_CONFIG_KEY = "EXPOSE_ERRORS"
 # A reply can find no queue although its caller is alive: on RabbitMQ 4 a binding that was just made becomes visible on
 # other nodes with a delay. So it is tried once more, this many seconds later.
 _UNDELIVERABLE_RETRY_S = 0.2
+# A service that cannot keep up says so in the log no more often than this.
+_TELL_OVERDUE_INTERVAL_S = 10.0
 # Characters of an error's text when the whole of it does not fit into a message.
 _SHORT_TEXT_LENGTH = 1000
 
@@ -48,7 +51,8 @@ class RpcConsumer(SharedExtension):
     """Consumes a service's request queue on behalf of all its RPC entrypoints.
 
     No content of a message and no state of the broker gets out of here as an exception. The broker's `counters` have
-    the number of `messages_rejected`, and of replies that were `replies_undeliverable` or `replies_unconfirmed`.
+    the number of `messages_rejected` and `messages_expired`, and of replies that were `replies_undeliverable` or
+    `replies_unconfirmed`.
     """
 
     broker = Broker()
@@ -58,6 +62,8 @@ class RpcConsumer(SharedExtension):
         self._providers: dict[str, Rpc] = {}
         self._subscription: Any = None
         self._stopped = False
+        self._overdue = 0  # dropped since the log has last said so
+        self._tell_overdue_at = 0.0  # or later
 
     def setup(self) -> None:
         """Prepare; nothing is consumed yet."""
@@ -166,6 +172,28 @@ class RpcConsumer(SharedExtension):
         error = None if exc_info is None else exc_info[1]
         result, unserializable = self._responder.send_response(message, result, error, partial(_acknowledge, message))
         return result, unserializable or exc_info
+
+    def drop_overdue(self, message: Message, waited_s: float) -> None:
+        """Be done with a request whose caller has given up before there was a worker for it.
+
+        :param waited_s: seconds since it arrived
+        """
+        self.broker.counters["messages_expired"] += 1
+        _acknowledge(message)
+        self._overdue += 1
+        now = monotonic()
+        if now < self._tell_overdue_at:
+            return
+        _log.warning(
+            "dropped a request for %s, which had waited %.1f s for one of %d workers: its caller has given up by now "
+            "(since the last such line: %d)",
+            message.delivery_info.get("routing_key"),
+            waited_s,
+            self.container.max_workers,
+            self._overdue,
+        )
+        self._overdue = 0
+        self._tell_overdue_at = now + _TELL_OVERDUE_INTERVAL_S
 
     def requeue_message(self, message: Message) -> None:
         """Give a request back to the queue."""
