@@ -76,6 +76,7 @@ def test_usage(failing: Failing, arguments: list[str], message: str) -> None:
         ("crashing", "module 'crashing' cannot be imported: ValueError: no luck (crashing.py, line 5)"),
         ("exiting", "module 'exiting' cannot be imported: SystemExit: 3 (exiting.py, line 2)"),
         ("unfinished", "module 'unfinished' cannot be imported: SyntaxError: "),
+        ("outdated", "module 'outdated' cannot be imported: ModuleNotFoundError: No module named 'nameko.rpc.nothing'"),
         ("importing", "module 'importing' cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("twins", "two services are called 'service': service:Service and twins:Twin; name the one to run"),
         ("not a name", "'not a name' is not the name of a module"),
@@ -95,6 +96,7 @@ def test_services_that_cannot_be_found(project: Any, failing: Failing, argument:
     )
     project.write("exiting.py", "import sys\nsys.exit(3)\n")
     project.write("unfinished.py", "def f(:\n")
+    project.write("outdated.py", "import nameko.rpc.nothing\n")
     project.write("importing.py", "import service\nimport no_such_thing\n")
     project.write("twins.py", "import service\nfrom service import Service\n\nclass Twin(Service):\n    pass\n")
     assert message in failing("run", argument)

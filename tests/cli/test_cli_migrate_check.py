@@ -119,8 +119,9 @@ EXPECTED = {
     "shop/helpers.py:10": ["`nameko.nothing`|`nameko` has no `nothing`"],
     "shop/helpers.py:12": ["`nameko.rpc` has no `RpcProxi`"],
     "shop/service.py:2": ["monkey patched"],
-    "shop/service.py:14": ["MyQueueConsumer.accept", "MyQueueConsumer.connection"],
-    "shop/service.py:21": ["within the process", "127.0.0.1:8000"],
+    "shop/service.py:15": ["MyQueueConsumer.accept"],
+    "shop/service.py:17": ["MyQueueConsumer.connection"],
+    "shop/service.py:21": ["500 with an id", "RpcTimeout", "within the process", "127.0.0.1:8000"],
     "shop/service.py:24": ["retry_policy", "pickle"],
     "shop/service.py:27": ["sensitive_variables"],
     "shop/service.py:35": ["grows"],
@@ -139,7 +140,7 @@ def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any, ch
         for pattern, difference in zip(patterns, sorted(differences), strict=True):
             assert re.search(pattern, difference), place
     assert all(remedy for each in found.values() for _, remedy in each)
-    assert done.stdout.splitlines()[-1] == "13 findings."
+    assert done.stdout.splitlines()[-1] == "15 findings."
     assert done.returncode == 1
 
 
@@ -168,19 +169,34 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
     project.write(
         "service.py",
         """
-        from nameko.rpc import rpc
-        from nameko.web.handlers import http
+        from nameko.amqp.publish import Publisher
+        from nameko.rpc import RpcProxy, rpc
+        from nameko.standalone.rpc import ClusterRpcProxy
+        from nameko.web.handlers import HttpRequestHandler
+
+        class OwnHandler(HttpRequestHandler):
+            def response_from_exception(self, exc):
+                return super().response_from_exception(exc)
+
+        class OwnPublisher(Publisher):
+            retry = False
+
+        http = OwnHandler.decorator
 
         class Service:
             name = "service"
 
+            other = RpcProxy("other")
+
             @rpc
             def hello(self, name):
-                return name
+                Publisher("pyamqp://", retry=False)
+                return self.other["call_async"](name)
 
             @http("GET", "/")
             def root(self, request):
-                return "hello"
+                with ClusterRpcProxy({}) as cluster:
+                    return cluster.other.hello.call_async()
         """,
     )
     project.write(
@@ -190,6 +206,7 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
         WEB_SERVER_ADDRESS: 0.0.0.0:8000
         serializer: pickle
         ALLOW_PICKLE: true
+        RPC_TIMEOUT: 20
         OWN_KEY: 1
         """,
     )

@@ -35,15 +35,6 @@ def describe_import_failure(exc: BaseException) -> str:
     return f"{_what(exc)}{_where(exc)}"
 
 
-def provider_of(module_name: str) -> tuple[str, str] | None:
-    """The extension that `module_name` belongs to, and the distribution of ours that provides it, if one does."""
-    while module_name:
-        if module_name in PROVIDERS:
-            return module_name, PROVIDERS[module_name]
-        module_name = module_name.rpartition(".")[0]
-    return None
-
-
 def one_line(text: object) -> str:
     """`str(text)` with all white space, line breaks included, as single spaces."""
     return " ".join(str(text).split())
@@ -51,13 +42,21 @@ def one_line(text: object) -> str:
 
 def _what(exc: BaseException) -> str:
     if isinstance(exc, ModuleNotFoundError) and exc.name:
-        provider = provider_of(exc.name)
-        if provider is not None:
-            module, distribution = provider
-            return f"{module} is provided by {distribution}: pip install {distribution}"
+        module = _missing_extension(exc.name)
+        if module is not None:
+            return f"{module} is provided by {PROVIDERS[module]}: pip install {PROVIDERS[module]}"
     if isinstance(exc, SyntaxError):
         return f"{type(exc).__name__}: {exc.msg}"
     return one_line(f"{type(exc).__name__}: {exc}").removesuffix(":")
+
+
+def _missing_extension(module_name: str) -> str | None:
+    """The extension that a missing module belongs to, when that is not there either."""
+    while module_name:
+        if module_name in PROVIDERS:
+            return None if sys.modules.get(module_name) else module_name  # imported before what is in it
+        module_name = module_name.rpartition(".")[0]
+    return None
 
 
 def _where(exc: BaseException) -> str:

@@ -167,7 +167,11 @@ def new_plugin(**options: Any) -> None:
 
 
 @click.command(
-    "migrate-check", cls=ConfiguredCommand, hosts_services=True, checks=False, short_help="Check services of nameko 2."
+    "migrate-check",
+    cls=ConfiguredCommand,
+    hosts_services=True,
+    checks=False,
+    short_help="Say what differs for services of nameko 2.14.",
 )
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @click.pass_context

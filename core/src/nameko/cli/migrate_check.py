@@ -36,10 +36,16 @@ def _findings(specs: Sequence[str], config: MutableMapping[str, Any]) -> Iterato
         try:
             classes += import_service(spec)
         except CommandError as exc:
-            yield Finding(spec, 0, str(exc), "`nameko run` says the same: mend the module first, then check again")
+            yield Finding(spec, 0, str(exc), _remedy(str(exc)))
     for path in project_files([spec.partition(":")[0] for spec in specs]):
-        yield from check_source(path)
+        yield from check_source(path, config)
     yield from check_services(list(dict.fromkeys(classes)), config)
+
+
+def _remedy(failure: str) -> str:
+    if "'pkg_resources'" in failure:  # nameko-amqp-retry imports it
+        return "pip install 'setuptools<81', the last ones that have it"
+    return "`nameko run` says the same: mend the module first, then check again"
 
 
 def _summary(count: int) -> str:

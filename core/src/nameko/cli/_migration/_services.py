@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+from nameko.cli._migration._calls import RPC_TIMEOUT
 from nameko.cli._migration._configuration import ALLOW_PICKLE
 from nameko.cli._migration._finding import Finding, shown_path
 from nameko.constants import AMQP_URI_CONFIG_KEY, WEB_SERVER_CONFIG_KEY
@@ -15,6 +16,8 @@ from nameko.extensions import Extension
 from nameko.import_failures import describe_import_failure
 
 _HTTP_MODULE = "nameko.web.server"
+_HTTP_HANDLER_MODULE = "nameko.web.handlers"
+_RPC_CLIENTS = ("nameko.rpc.ServiceRpc", "nameko.rpc.ClusterRpc")
 _AMQP_MODULE = "nameko.amqp.broker"
 
 
@@ -42,6 +45,19 @@ def _of_container(container: ServiceContainer, config: MutableMapping[str, Any])
             f"without `{WEB_SERVER_CONFIG_KEY}` the web server listens on 127.0.0.1:8000, not on 0.0.0.0:8000",
             f"set `{WEB_SERVER_CONFIG_KEY}: 0.0.0.0:8000` where other machines are to reach it",
         )
+    if any(_answers_with_an_id(extension) for extension in container.extensions):
+        yield _finding(
+            container.service_cls,
+            "HTTP: after an exception that is not expected the answer is 500 with an id, without the exception's text",
+            "list those whose text clients are to get in `expected_exceptions` (status 400), or override "
+            "`response_from_exception` in a subclass of `HttpRequestHandler`",
+        )
+    if RPC_TIMEOUT not in config and any(_waits_for_ever(extension) for extension in container.extensions):
+        yield _finding(
+            container.service_cls,
+            "calls of other services end with `RpcTimeout` after 300 seconds, rather than wait for ever",
+            f"configure `{RPC_TIMEOUT}`, or pass `timeout` to the `RpcProxy`, in seconds",
+        )
     if AMQP_URI_CONFIG_KEY not in config and _uses(container, _AMQP_MODULE):
         yield _finding(
             container.service_cls,
@@ -56,6 +72,16 @@ def _uses(container: ServiceContainer, module: str) -> bool:
 
 def _comes_from(extension: Extension, module: str) -> bool:
     return any(cls.__module__ == module for cls in type(extension).__mro__)
+
+
+def _answers_with_an_id(extension: Extension) -> bool:
+    method = getattr(extension, "response_from_exception", None)
+    return getattr(method, "__module__", None) == _HTTP_HANDLER_MODULE
+
+
+def _waits_for_ever(extension: Extension) -> bool:
+    is_client = any(f"{cls.__module__}.{cls.__qualname__}" in _RPC_CLIENTS for cls in type(extension).__mro__)
+    return is_client and getattr(extension, "options", {}).get("timeout") is None
 
 
 def _finding(service_cls: type, difference: str, remedy: str) -> Finding:

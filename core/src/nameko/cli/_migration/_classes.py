@@ -1,0 +1,120 @@
+"""Classes in the source: what a subclass has no say in any more, and clients whose methods hide remote ones."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nameko.cli._migration._names import last_name
+from nameko.containers import ServiceContainer
+
+
+@dataclass(frozen=True)
+class _Ignored:
+    # Names that have no effect in a subclass.
+    names: tuple[str, ...]
+    because: str
+    remedy: str
+
+
+_RETRIES = _Ignored(
+    ("retry", "retry_policy", "use_confirms"),
+    "a message is sent again until it is confirmed or its time is up",
+    "remove it; `timeout` says, in seconds, how long that may take, and `use_confirms=False` is an argument",
+)
+#: By the name of the base class.
+_IGNORED = {
+    "Consumer": _Ignored(
+        ("consumer", "consumer_cls"),
+        "all consumers of a process share a connection",
+        "override `handle_message` or `handle_result`, or consume with `nameko.amqp.Broker().subscribe`",
+    ),
+    "EventDispatcher": _RETRIES,
+    "Publisher": _RETRIES,
+    "QueueConsumer": _Ignored(
+        ("accept", "amqp_uri", "connection"),
+        "all consumers share the connection to the broker of `AMQP_URI`",
+        "configure the broker with `AMQP_URI` and what it accepts with `ACCEPT`",
+    ),
+    "ReplyListener": _Ignored(
+        ("check_for_lost_replies",), "lost replies are noticed without", "remove it; a call ends with `ReplyLost`"
+    ),
+    "RpcProxy": _RETRIES,
+}
+_OLD_ARGUMENTS = {"self", "entrypoint", "args", "kwargs", "context_data", "handle_result"}
+_NEW_ARGUMENTS = inspect.signature(ServiceContainer.spawn_worker).parameters.keys() - _OLD_ARGUMENTS
+#: What a client has itself, so that remote methods called like it come as items.
+CLIENT_NAMES = frozenset(["call_async", "fully_specified", "identifier", "method_name", "service_name", "with_options"])
+_CLIENTS = frozenset(["RpcProxy", "ServiceRpc"])
+
+
+def check_class(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
+    """Where something differs in a class, what, and the remedy.
+
+    :param imported: see `imported_names`
+    """
+    bases = [last_name(base, imported) for base in node.bases]
+    for ignored in (_IGNORED[base] for base in bases if base in _IGNORED):
+        yield from _check_names(node, ignored)
+    if "ServiceContainer" in bases:
+        yield from _check_spawn_worker(node)
+    yield from _check_remote_methods(node, imported)
+
+
+def _check_names(node: ast.ClassDef, ignored: _Ignored) -> Iterator[tuple[int, str, str]]:
+    for line, name in _defined_names(node):
+        if name in ignored.names:
+            yield line, f"`{node.name}.{name}` has no effect: {ignored.because}", ignored.remedy
+
+
+def _defined_names(node: ast.ClassDef) -> Iterator[tuple[int, str]]:
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef):
+            yield statement.lineno, statement.name
+        else:
+            yield from ((statement.lineno, name) for name in _assigned_names(statement))
+
+
+def _assigned_names(statement: ast.stmt) -> Iterator[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _check_spawn_worker(node: ast.ClassDef) -> Iterator[tuple[int, str, str]]:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "spawn_worker" and method.args.kwarg is None:
+            taken = {argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)}
+            missing = sorted(_NEW_ARGUMENTS - taken)
+            if missing:
+                yield (
+                    method.lineno,
+                    f"`{node.name}.spawn_worker` gets keyword arguments that it does not take: {', '.join(missing)}",
+                    "take `**kwargs`, and hand them on",
+                )
+
+
+def _check_remote_methods(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
+    declared = [statement for statement in node.body if _is_client(statement, imported)]
+    clients = {name for statement in declared for name in _assigned_names(statement)}
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and each.attr in CLIENT_NAMES and _of_self(each.value) in clients:
+            called = f"self.{_of_self(each.value)}"
+            yield (
+                each.lineno,
+                f"`{called}.{each.attr}` is of the client itself, not a method of the service that it calls",
+                f"call the method as `{called}[{each.attr!r}]`",
+            )
+
+
+def _is_client(statement: ast.stmt, imported: Mapping[str, str]) -> bool:
+    value = getattr(statement, "value", None)
+    return isinstance(value, ast.Call) and last_name(value.func, imported) in _CLIENTS
+
+
+def _of_self(node: ast.expr) -> str | None:
+    # The `other` of `self.other`.
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        return node.attr
+    return None

@@ -1,0 +1,101 @@
+"""Names of nameko in the source: those that are gone, and those that are not what they were."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator, Mapping
+
+from nameko.import_failures import describe_import_failure
+from nameko.suggestions import did_you_mean
+
+#: What takes the place of names that are gone.
+_REPLACEMENTS = {
+    "nameko.amqp.consume": "consume with `nameko.amqp.Broker().subscribe(queue, on_message)`, on the extension",
+    "nameko.standalone.rpc.PollingQueueConsumer": "consume the queue with `nameko.amqp.blocking.BlockingClient`",
+    "nameko.standalone.rpc.ConsumeEvent": "wait with the `result()` of what `call_async` returns",
+}
+#: Names that are there, but not what they were.
+_CHANGED = {
+    "nameko.standalone.rpc.SingleThreadedReplyListener": (
+        "`SingleThreadedReplyListener` is made with the configuration, not with a timeout, and is no extension",
+        "pass `timeout` to the proxy rather than a `reply_listener_cls`",
+    ),
+}
+_GUIDE = "see `Names that differ` in the migration guide"
+
+
+def check_import(node: ast.Import) -> Iterator[tuple[str, str]]:
+    """What differs in `import nameko.rpc`, and the remedy."""
+    for alias in node.names:
+        yield from _check_module(alias.name)
+
+
+def check_import_from(node: ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """What differs in `from nameko.rpc import rpc`, and the remedy."""
+    module = node.module or ""
+    yield from _check_module(module)
+    for alias in node.names:
+        if alias.name != "*":
+            yield from check_name(f"{module}.{alias.name}")
+
+
+def check_name(path: str) -> Iterator[tuple[str, str]]:
+    """What differs about the name `path`, with all dots, and the remedy.
+
+    Where the module that it belongs to is what is missing, that has to be asked about by itself.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not path.startswith("nameko.") or _import_error(module_name) or not _import_error(path):
+        return
+    module = importlib.import_module(module_name)
+    if not hasattr(module, name):
+        remedy = _REPLACEMENTS.get(path) or f"{_GUIDE}{did_you_mean(name, dir(module))}"
+        yield f"`{module_name}` has no `{name}`", remedy
+    elif path in _CHANGED:
+        yield _CHANGED[path]
+
+
+def _check_module(path: str) -> Iterator[tuple[str, str]]:
+    if path.startswith("nameko.") and (error := _import_error(path)):
+        yield f"`{path}` cannot be imported: {describe_import_failure(error)}", _REPLACEMENTS.get(path) or _GUIDE
+
+
+def _import_error(path: str) -> ImportError | None:
+    try:
+        importlib.import_module(path)
+    except ImportError as exc:
+        return exc
+    return None
+
+
+def dotted(node: ast.expr) -> str:
+    """The name that an expression is, with its dots; nothing when it is another kind of expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return ""
+
+
+def imported_names(tree: ast.AST) -> Mapping[str, str]:
+    """What `from module import name` statements bring: `module.name`, by the name in the source."""
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 0
+        for alias in node.names
+    }
+
+
+def full_name(node: ast.expr, imported: Mapping[str, str]) -> str:
+    """The name that an expression is, with the module that it was imported from."""
+    first, dot, rest = dotted(node).partition(".")
+    return f"{imported.get(first, first)}{dot}{rest}"
+
+
+def last_name(node: ast.expr, imported: Mapping[str, str]) -> str:
+    """`rpc` of `nameko.rpc.rpc`; nothing for what is of `nameko.amqp.publish`, which is as it was in nameko 2.14."""
+    module, _, name = full_name(node, imported).rpartition(".")
+    return "" if module == "nameko.amqp.publish" else name

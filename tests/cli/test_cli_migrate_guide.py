@@ -1,0 +1,237 @@
+"""`nameko migrate-check` knows the guide to migration: it reports each line of it, or nothing in a service shows it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nameko.cli._migration._classes import CLIENT_NAMES
+from nameko.rpc import Client
+
+GUIDE = Path(__file__).parents[2] / "docs" / "migration.md"
+
+
+def service(
+    before: str = "", *, attribute: str = "", entrypoint: str = "rpc", body: str = "pass", imported: str = "rpc.rpc"
+) -> str:
+    """The source of a service."""
+    module, _, name = imported.rpartition(".")
+    lines = [
+        f"from nameko.{module} import {name}",
+        before,
+        "class Service:",
+        "    name = 'service'",
+        f"    {attribute}",
+        f"    @{entrypoint}",
+        "    def method(self, *args):",
+        f"        {body}",
+    ]
+    return "\n".join(lines)
+
+
+SERVICE = service()
+HTTP_SERVICE = service(imported="web.handlers.http", entrypoint="http('GET', '/')")
+CONFIG = """
+ACCEPT: [json, pickle]
+RPC_EXPIRE_REQUESTS: often
+max_worker: 5
+TRANSPORT_OPTIONS: {max_retries: 3}
+"""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Found in a service with this source, or in CONFIG."""
+
+    difference: str
+    source: str = SERVICE
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The command ends with this error, as `nameko run` does."""
+
+    error: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Nothing shows it before the service runs."""
+
+    because: str
+
+
+EVERY_SERVICE = Hidden("it is the same for every service: none has anything in it by which it could be told")
+COMMAND_LINE = Hidden("it is about who types commands, not about services")
+NO_DIFFERENCE = Hidden("it is as in nameko 2.14: the guide says so for authors of extensions")
+
+#: By the beginning of the line of the guide.
+LINES: dict[str, Reported | Refused | Hidden] = {
+    "no `AMQP_URI`": Reported("without `AMQP_URI` the broker is one within the process"),
+    "RPC without a reply": Reported(
+        "calls of other services end with `RpcTimeout`",
+        service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other')"),
+    ),
+    "an RPC method raises": Hidden("what a method raises shows when it does"),
+    "HTTP address": Reported("listens on 127.0.0.1:8000", HTTP_SERVICE),
+    "HTTP: an exception": Reported("the answer is 500 with an id", HTTP_SERVICE),
+    "a failing event": Reported(
+        "after a delay that grows",
+        service(imported="events.event_handler", entrypoint="event_handler('a', 'b', requeue_on_error=True)"),
+    ),
+    "pickle in": Reported("`ACCEPT` names pickle"),
+    "`retry` and `retry_policy`": Reported(
+        "`retry` has no effect",
+        service("from nameko.events import EventDispatcher", attribute="dispatch = EventDispatcher(retry=False)"),
+    ),
+    "`max_retries`": Reported("`max_retries` of `TRANSPORT_OPTIONS` is ignored"),
+    "`eventlet.monkey_patch()`": Reported(
+        "monkey patched when a module is imported", service("import eventlet\neventlet.monkey_patch()")
+    ),
+    "`sensitive_variables`": Reported(
+        "`sensitive_variables` is deprecated", service(entrypoint="rpc(sensitive_variables='args')")
+    ),
+    "a service that does not stop": EVERY_SERVICE,
+    "the broker goes away": EVERY_SERVICE,
+    "the broker is away at start": EVERY_SERVICE,
+    "Errors go to stderr": COMMAND_LINE,
+    "`nameko run --broker URI`": COMMAND_LINE,
+    "`nameko show-config`": COMMAND_LINE,
+    "`nameko run` tells": COMMAND_LINE,
+    "`--backdoor`": COMMAND_LINE,
+    "A YAML file with a key twice": Refused("line 2, column 1: key 'a' stands twice, first on line 1", "a: 1\na: 2\n"),
+    "A value of the wrong type": Reported("'RPC_EXPIRE_REQUESTS' must be of"),
+    "A key that looks": Reported("'max_worker' is not known"),
+    "A subclass of `ServiceContainer`": Reported(
+        "`Own.spawn_worker` gets keyword arguments that it does not take: headers, message, still_wanted",
+        service(
+            "from nameko.containers import ServiceContainer\n"
+            "class Own(ServiceContainer):\n"
+            "    def spawn_worker(self, entrypoint, args, kwargs, *, fired_at=None): pass"
+        ),
+    ),
+    "nameko-amqp-retry": Reported(
+        "No module named 'pkg_resources'", service("raise ImportError(\"No module named 'pkg_resources'\")")
+    ),
+    "A caller has each request dropped": Hidden("it is about the service that is called, which is one of nameko 2.14"),
+    "`nameko.standalone.rpc.SingleThreadedReplyListener`": Reported(
+        "made with the configuration", service("from nameko.standalone.rpc import SingleThreadedReplyListener")
+    ),
+    "`nameko.standalone.rpc.PollingQueueConsumer`": Reported(
+        "no `PollingQueueConsumer`", service("from nameko.standalone.rpc import PollingQueueConsumer")
+    ),
+    "`nameko.standalone.rpc.ConsumeEvent`": Reported(
+        "no `ConsumeEvent`",
+        service("import nameko.standalone.rpc", body="return nameko.standalone.rpc.ConsumeEvent"),
+    ),
+    "`nameko.amqp.consume.Consumer`": Reported(
+        "`nameko.amqp.consume` cannot be imported", service("from nameko.amqp.consume import Consumer")
+    ),
+    "`nameko.messaging.QueueConsumer`": Reported(
+        "`Own.amqp_uri` has no effect",
+        service("from nameko.messaging import QueueConsumer\nclass Own(QueueConsumer):\n    amqp_uri = 'memory://'"),
+    ),
+    "A `nameko.messaging.Publisher`": NO_DIFFERENCE,
+    "What a standalone proxy's": NO_DIFFERENCE,
+    "What the release candidates": Reported(
+        "`Own.check_for_lost_replies` has no effect",
+        service(
+            "from nameko.rpc import ReplyListener\n"
+            "class Own(ReplyListener):\n"
+            "    def check_for_lost_replies(self): pass"
+        ),
+    ),
+    "A remote method that is called": Reported(
+        "`self.other.call_async` is of the client itself",
+        service(
+            "from nameko.rpc import RpcProxy",
+            attribute="other = RpcProxy('other')",
+            body="return self.other.call_async(1)",
+        ),
+    ),
+}
+#: Further cases of a line.
+MORE = [
+    Reported(
+        "calls of a `ClusterRpcProxy` end with `RpcTimeout`",
+        service("from nameko.standalone.rpc import ClusterRpcProxy as Proxy", body="return Proxy({})"),
+    ),
+    Reported(
+        "`queue` of a `Publisher` is deprecated",
+        service(
+            "from kombu import Exchange, Queue\nfrom nameko.messaging import Publisher",
+            attribute="publish = Publisher(queue=Queue('a', Exchange('a')))",
+        ),
+    ),
+    Reported(
+        "`Own.use_confirms` has no effect",
+        service("from nameko.messaging import Publisher\nclass Own(Publisher):\n    use_confirms: bool = False"),
+    ),
+    Reported(
+        "`Own.consumer_cls` has no effect",
+        service("from nameko.messaging import Consumer\nclass Own(Consumer):\n    consumer_cls = None"),
+    ),
+    Reported(
+        "an `RpcCall` is made by its client",
+        service("import nameko.rpc", body="return nameko.rpc.RpcCall(1)"),
+    ),
+    Reported(
+        "`retry_policy` has no effect",
+        service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other', retry_policy={})"),
+    ),
+]
+
+
+def lines_of_the_guide() -> list[str]:
+    """The rows of its tables, and the items of its lists, from the tables of differences on."""
+    text = GUIDE.read_text().partition("\n## What services notice\n")[2]
+    marked = re.findall(r"^(?:\| |- )(.+)$", text, re.MULTILINE)
+    headings = [row for row, _ in re.findall(r"^\| (.+)\n(\|-.+)$", text, re.MULTILINE)]
+    return [line for line in marked if line not in headings]
+
+
+@pytest.mark.parametrize("line", lines_of_the_guide())
+def test_each_line_of_the_guide_is_known_here(line: str) -> None:
+    assert len([start for start in LINES if line.startswith(start)]) == 1
+
+
+def test_what_is_known_here_is_in_the_guide() -> None:
+    lines = lines_of_the_guide()
+    assert [start for start in LINES if not any(line.startswith(start) for line in lines)] == []
+
+
+def test_everything_that_shows_is_reported_with_its_place_and_a_remedy(project: Any) -> None:
+    reported = [line for line in [*LINES.values(), *MORE] if isinstance(line, Reported)]
+    modules = [f"service_{number}" for number in range(len(reported))]
+    for module, line in zip(modules, reported, strict=True):
+        project.write(f"{module}.py", line.source)
+    project.write("config.yaml", CONFIG)
+
+    done = project.nameko("migrate-check", *modules, "--config", "config.yaml")
+
+    found = re.findall(r"^(\S+): (.+)\n    (\S.+)$", done.stdout, re.MULTILINE)
+    for module, line in zip(modules, reported, strict=True):
+        places = re.compile(rf"{module}(\.py:\d+)?|config\.yaml:\d+")
+        assert [place for place, difference, _ in found if places.fullmatch(place) and line.difference in difference], (
+            f"{line.difference!r} is not reported for {module}:\n{line.source}\n{done.stdout}{done.stderr}"
+        )
+
+
+@pytest.mark.parametrize("line", [line for line in LINES.values() if isinstance(line, Refused)])
+def test_what_cannot_be_read_is_refused(project: Any, line: Refused) -> None:
+    project.write("service.py", SERVICE)
+    project.write("config.yaml", line.config)
+
+    done = project.nameko("migrate-check", "service", "--config", "config.yaml")
+
+    assert line.error in done.stderr
+    assert done.returncode == 1
+
+
+def test_the_names_that_clients_keep_for_themselves_are_known() -> None:
+    assert {name for name in dir(Client) if not name.startswith("_")} == CLIENT_NAMES
