@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from nameko import concurrency
 from nameko.containers import ServiceContainer
 from nameko.extensions import DependencyProvider
-from nameko.rpc import rpc
+from nameko.rpc import _server, rpc
 
 Start = Callable[..., ServiceContainer]
 Eventually = Callable[..., Any]
@@ -206,6 +207,51 @@ def test_caller_whose_queue_comes_a_little_late_is_answered(start: Start, raw: A
     assert json.loads(raw.receive().body) == {"result": [1], "error": None}
     assert counters(container)["replies_undeliverable"] == 0
     assert_serves(raw, container)
+
+
+def request_without_a_way_back(start: Start, raw: Any, eventually: Eventually) -> ServiceContainer:
+    """A service that has found no queue for its reply, and is about to try again."""
+    container = start(Echo)
+    raw.send(REQUEST, "echo.echo", reply_to="a stranger", correlation_id="0")
+    channel = raw.channel
+    channel.queue_bind(raw.queue, "nameko-rpc", "someone else")
+    raw.send(REQUEST, "echo.echo", reply_to="someone else", correlation_id="1")
+    assert raw.receive().properties["correlation_id"] == "1"  # so the other reply has been sent, too, and come back
+    eventually(lambda: not container.running_workers)
+    return container
+
+
+def test_stop_waits_for_a_reply_that_is_to_be_sent_once_more(start: Start, raw: Any, eventually: Eventually) -> None:
+    container = request_without_a_way_back(start, raw, eventually)
+    raw.channel.queue_bind(raw.queue, "nameko-rpc", "a stranger")
+    container.stop()
+    assert raw.receive().properties["correlation_id"] == "0"
+    assert raw.channel.queue_declare("rpc-echo", passive=True).message_count == 0
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_request_is_kept_until_its_reply_is_given_up(
+    start: Start, raw: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(_server, "_UNDELIVERABLE_RETRY_S", 60)
+    container = request_without_a_way_back(start, raw, eventually)
+    started = time.monotonic()
+    getattr(container, end)()
+    assert time.monotonic() - started < 3
+    eventually(lambda: raw.channel.queue_declare("rpc-echo", passive=True).message_count == 1)
+
+
+def test_caller_that_is_gone_does_not_hold_up_the_requests_of_others(
+    start: Start, raw: Any, eventually: Eventually
+) -> None:
+    container = start(Echo, PREFETCH_COUNT=1)
+    raw.bind()
+    for number in range(50):
+        raw.send(REQUEST, "echo.echo", reply_to="gone", correlation_id=str(number))
+    started = time.monotonic()
+    assert_serves(raw, container)
+    assert time.monotonic() - started < 3  # rather than 10, as each would wait for its second attempt
+    eventually(lambda: counters(container)["replies_undeliverable"] == 50)
 
 
 def test_failing_override_is_answered_and_not_fatal(start: Start, raw: Any) -> None:

@@ -55,6 +55,7 @@ class Broker(SharedExtension):
         self._consume_lease: Lease | None = None
         self._publisher: ConfirmingPublisher | None = None
         self._subscriptions: list[Subscription] = []
+        self._finishing: set[Any] = set()  # greenthreads that a stop waits for
         self._stopped = False
         #: Of what there was how much: `messages_rejected`, and what other extensions count.
         self.counters: Counter[str] = Counter()
@@ -108,12 +109,24 @@ class Broker(SharedExtension):
         self._stopped = True
         SpawningProxy(self._subscriptions).stop()
         try:
-            if self._publisher is not None:
-                self._publisher.flush(_FLUSH_TIMEOUT_S)
+            self._finish_publishing(monotonic() + _FLUSH_TIMEOUT_S)
         finally:
             SpawningProxy(self._subscriptions).close()
         SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
         self._release(orderly=True)
+
+    def _finish_publishing(self, deadline: float) -> None:
+        if self._publisher is not None and self._publisher.flush(deadline - monotonic()):
+            concurrency.wait_all(self._finishing, max(deadline - monotonic(), 0))
+
+    def spawn_finishing(self, fn: Callable[..., None], *args: Any) -> None:
+        """Run `fn(*args)` in a greenthread that publishes something further.
+
+        `stop()` waits a moment for its end, as for what is published without waiting. Then it is killed.
+        """
+        thread = concurrency.spawn_task(fn, *args)
+        self._finishing.add(thread)
+        thread.link(self._finishing.discard)
 
     def kill(self) -> None:
         """Give everything back at once."""
@@ -125,6 +138,7 @@ class Broker(SharedExtension):
         self._release(orderly=False)
 
     def _release(self, orderly: bool) -> None:
+        SpawningProxy(self._finishing).kill()
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None

@@ -39,6 +39,8 @@ EXPOSE_ERRORS_CONFIG_KEY = "EXPOSE_ERRORS"
 # A reply can find no queue although its caller is alive: on RabbitMQ 4 a binding that was just made becomes visible on
 # other nodes with a delay. So it is tried once more, this many seconds later.
 _UNDELIVERABLE_RETRY_S = 0.2
+# So many callers that are gone are remembered.
+_MAX_GONE = 1000
 # A service that cannot keep up says so in the log no more often than this.
 _TELL_OVERDUE_INTERVAL_S = 10.0
 # Characters of an error's text when the whole of it does not fit into a message.
@@ -240,6 +242,7 @@ class Responder:
         self._broker = broker
         self._exchange = exchange
         self._presentable = presentable
+        self._gone: dict[str, None] = {}  # the latest of those who were not there the second time either
 
     def send_response(
         self, message: Message, result: Any, error: BaseException | None, on_settled: Callable[[], None]
@@ -290,9 +293,10 @@ class Responder:
     def _settle(
         self, body: dict[str, Any], reply: dict[str, Any], on_settled: Callable[[], None], error: BaseException | None
     ) -> None:
-        if isinstance(error, UndeliverableMessage):
-            concurrency.spawn_after(_UNDELIVERABLE_RETRY_S, self._send_again, body, reply)
-        elif error is not None:
+        if isinstance(error, UndeliverableMessage) and reply["routing_key"] not in self._gone:
+            self._broker.spawn_finishing(self._send_again, body, reply, on_settled)
+            return
+        if error is not None:
             self._count_failure(reply, error)
         on_settled()
 
@@ -310,11 +314,22 @@ class Responder:
         codecs = self._broker.codecs
         return codecs.serializer_for(content_type) if content_type in codecs.accept else None
 
-    def _send_again(self, body: dict[str, Any], reply: dict[str, Any]) -> None:
+    def _send_again(self, body: dict[str, Any], reply: dict[str, Any], on_settled: Callable[[], None]) -> None:
+        concurrency.sleep(_UNDELIVERABLE_RETRY_S)
         try:
             self._broker.publish(body, **reply)
         except Exception as exc:
             self._count_failure(reply, exc)
+            if isinstance(exc, UndeliverableMessage):
+                self._note_gone(reply["routing_key"])
+        on_settled()
+
+    def _note_gone(self, reply_to: str) -> None:
+        # Each request that is kept for a second attempt takes the place of another one among those prefetched. So a
+        # caller that died with many calls under way has one such attempt made, and not one after the other.
+        self._gone[reply_to] = None
+        if len(self._gone) > _MAX_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _count_failure(self, reply: dict[str, Any], exc: BaseException) -> None:
         undeliverable = isinstance(exc, UndeliverableMessage)
