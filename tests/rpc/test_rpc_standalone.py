@@ -17,7 +17,7 @@ import pytest
 from nameko import concurrency, config
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError, MethodNotFound, ReplyLost, RpcTimeout, UnknownService
-from nameko.rpc import rpc
+from nameko.rpc import Rpc, rpc
 from nameko.standalone.rpc import (
     ClusterRpcClient,
     ClusterRpcProxy,
@@ -248,6 +248,40 @@ def test_network_that_goes_silent(start: Start, rabbitmq_uri: str, network: Any,
             cluster.echo.echo("x" * 10_000_000)  # more than fits into the buffers on the way
         assert time.monotonic() - started < 2.5
     assert time.monotonic() - started < 4  # closing included
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["unused"])
+def test_request_expires_with_its_call_however_long_it_took_to_connect(
+    start: Start, rabbitmq_uri: str, network: Any, network_uri: str
+) -> None:
+    expirations_ms: list[int] = []
+
+    class Looking(Rpc):
+        def handle_message(self, body: Any, message: Any) -> None:
+            expirations_ms.append(int(message.properties["expiration"]))
+            super().handle_message(body, message)
+
+    class Service:
+        name = "service"
+
+        @Looking.decorator
+        def method(self) -> None: ...
+
+    start(Service, AMQP_URI=rabbitmq_uri)
+    proxy = ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=10)
+    with proxy as cluster:
+        cluster.service.method()
+        network.delay(up_s=0.05, down_s=0.05)
+        proxy.disconnect()
+        cluster.service.method()
+        proxy.disconnect()
+        cluster.service.method.with_options(expiration=5)()
+    connected, connecting, with_expiration = expirations_ms
+    assert 9_500 < connected <= 10_000
+    # To connect takes half a dozen ways to and fro at least.
+    assert 0 < connecting <= 9_500
+    assert 0 < with_expiration <= 4_500
 
 
 # -- loss

@@ -161,9 +161,17 @@ class SingleThreadedReplyListener:
         self._stopped = True
         self.close()
 
-    def send(self, call: StandaloneCall, routing_key: str, payload: Any, options: Mapping[str, Any]) -> None:
+    def send(
+        self,
+        call: StandaloneCall,
+        routing_key: str,
+        payload: Any,
+        options: Mapping[str, Any],
+        expiration: Deadline,
+    ) -> None:
         """Send the request of `call`.
 
+        :param expiration: until when the request may wait in its queue, the time that connecting takes included
         :raises RpcTimeout: when its deadline passes before
         """
         try:
@@ -177,6 +185,7 @@ class SingleThreadedReplyListener:
                 mandatory=True,
                 correlation_id=call.correlation_id,
                 reply_to=self.routing_key,
+                expiration_s=expiration.remaining_s(),
                 **options,
             )
         except TimeoutError as exc:
@@ -246,12 +255,12 @@ class StandaloneCaller:
     def _begin(self, context: Context, service_name: str, method_name: str, args: Any, kwargs: Any) -> StandaloneCall:
         options = self._options
         call = StandaloneCall(self._listener, service_name, method_name, options.timeout_s)
+        expiration = Deadline(options.message_expiration_s)
         sending = {
             "headers": {**encode_to_headers(context.context_data, HEADER_PREFIX), **options.headers},
-            "expiration_s": options.message_expiration_s,
             **options.publishing,
         }
-        self._listener.send(call, f"{service_name}.{method_name}", request_body(args, kwargs), sending)
+        self._listener.send(call, f"{service_name}.{method_name}", request_body(args, kwargs), sending, expiration)
         return call
 
 
