@@ -13,11 +13,12 @@ OURS = "nameko 3"
 OLD = "nameko-2.14.1"
 
 CASES = [
-    Case("RPC, 50 in flight", "rpc", 50),
+    Case("RPC, 50 in flight", "rpc", 50, workers=50),
+    Case("RPC, 50 wait for 10 workers", "rpc", 50),
     Case("RPC, one after the other", "rpc", 1),
-    Case("nested RPC, 50 in flight", "nested", 50),
+    Case("nested RPC, 50 in flight", "nested", 50, workers=50),
     Case("events, one dispatcher", "events", 1),
-    Case("events, 50 dispatchers", "events", 50),
+    Case("events, 50 dispatchers", "events", 50, workers=50),
 ]
 # These echo, and nothing else.
 _LIMITS = ("bare py-amqp", "guaranteed loop")

@@ -37,6 +37,8 @@ class Case:
     :param concurrency: calls in flight
     :param size_bytes: length of the payload
     :param services: how many services share the work, in one process
+    :param workers: how many calls each service has in hand: its `max_workers` and its prefetch. FastStream knows no
+        such limit
     """
 
     name: str
@@ -44,10 +46,12 @@ class Case:
     concurrency: int
     size_bytes: int = 100
     services: int = 1
+    workers: int = 10
 
     def arguments(self, uri: str, seconds: float) -> list[str]:
         """For the scripts of the peers."""
-        return [self.work, uri, str(self.concurrency), str(seconds), str(self.size_bytes), str(self.services)]
+        numbers = (self.concurrency, seconds, self.size_bytes, self.services, self.workers)
+        return [self.work, uri, *map(str, numbers)]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from nameko.containers import new_call_id
 
 EXCHANGE = "nameko-rpc"
 SERVICE = "guaranteed_loop"
-PREFETCH = int(os.environ.get("BENCHMARK_WORKERS", "10"))
 
 
 def connect(uri):
@@ -79,7 +78,7 @@ def message(body, **properties):
     )
 
 
-def serve(uri):
+def serve(uri, prefetch):
     publisher, channel = Publisher(uri), connect(uri)
 
     def answer(request):
@@ -96,7 +95,7 @@ def serve(uri):
     channel.queue_declare(queue, durable=True, auto_delete=False)
     channel.queue_purge(queue)
     channel.queue_bind(queue, EXCHANGE, f"{SERVICE}.*")
-    channel.basic_qos(0, PREFETCH, False)
+    channel.basic_qos(0, prefetch, False)
     channel.basic_consume(queue, "requests", callback=lambda request: concurrency.spawn_task(answer, request))
     print("READY", flush=True)
     concurrency.Event().wait()
@@ -142,9 +141,9 @@ def drive(uri, in_flight, seconds, payload):
     clock.report()
 
 
-role, case, uri, in_flight, seconds, size = sys.argv[1:7]
+role, case, uri, in_flight, seconds, size, _, workers = sys.argv[1:9]
 if role == "service":
-    serve(uri)
+    serve(uri, int(workers))
 else:
     drive(uri, int(in_flight), float(seconds), "x" * int(size))
     os._exit(0)

@@ -94,9 +94,8 @@ def driver_for(services):
     return type("Driver", (Driver,), {name: RpcProxy(name) for name in echo_names(services)})
 
 
-def make_container(service_cls, uri):
-    settings = {"AMQP_URI": uri, "max_workers": int(os.environ.get("BENCHMARK_WORKERS", "10"))}
-    settings["PREFETCH_COUNT"] = settings["max_workers"]
+def make_container(service_cls, uri, workers):
+    settings = {"AMQP_URI": uri, "max_workers": workers, "PREFETCH_COUNT": workers}
     settings["plugins"] = {"only": ["amqp", "rpc", "events", "http", "timer"]}  # what `pip install nameko` brings
     if CONFIG_IS_GLOBAL:
         from nameko import config
@@ -107,16 +106,18 @@ def make_container(service_cls, uri):
 
 
 def main():
-    role, case, uri, concurrency, seconds, size, services = sys.argv[1:8]
+    role, case, uri, concurrency, seconds, size, services, workers = sys.argv[1:9]
     if role == "service":
-        containers = [make_container(service_cls, uri) for service_cls in services_for(case, int(services))]
+        containers = [
+            make_container(service_cls, uri, int(workers)) for service_cls in services_for(case, int(services))
+        ]
         for container in containers:
             container.start()
         print("READY", flush=True)
         for container in containers:
             container.wait()
     else:
-        container = make_container(driver_for(int(services)), uri)
+        container = make_container(driver_for(int(services)), uri, int(workers))
         container.start()
         with entrypoint_hook(container, "drive", timeout=300) as drive:
             drive(case, int(concurrency), float(seconds), "x" * int(size), int(services))

@@ -34,6 +34,7 @@ def test_every_case_of_every_peer_runs_and_is_compared_with_the_goals(rabbitmq_u
     figures: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "figures.json").read_text())
     assert {case: len(peers) for case, peers in figures["peers"].items()} == {
         "RPC, 50 in flight": 6,
+        "RPC, 50 wait for 10 workers": 6,
         "RPC, one after the other": 6,
         "nested RPC, 50 in flight": 4,
         "events, one dispatcher": 4,
