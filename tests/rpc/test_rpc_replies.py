@@ -166,6 +166,19 @@ def test_workers_do_not_wait_until_their_reply_is_safe_and_requests_are_kept_unt
         eventually(lambda: sorted(ran) == [0, 0, 1, 1, 2, 2])
 
 
+def test_the_wait_for_a_reply_queue_counts_for_the_deadline_of_a_call(start: Start) -> None:
+    start(Slow)
+    caller = start(Caller)
+    listener = extension(caller, ReplyListener)
+    listener._subscribed = concurrency.Event()  # as while a lost queue is being replaced
+    concurrency.spawn_after(0.7, listener._subscribed.send, True)
+    with entrypoint_hook(caller, "sleep_at_most") as sleep:
+        started = time.monotonic()
+        with pytest.raises(RpcTimeout, match="within 1 s"):
+            sleep(5, 1)
+        assert time.monotonic() - started < 1.4
+
+
 def test_stop_finishes_what_has_begun_and_gives_back_the_rest(
     start: Start, cluster: Any, connect: Any, eventually: Eventually
 ) -> None:

@@ -64,7 +64,8 @@ class RpcCall(RpcReply):
     :param method_name: what is called
     :param correlation_id: the id that request and reply share
     :param pending: where it stands until it has ended
-    :param timeout_s: seconds from now to its deadline
+    :param timeout_s: seconds from its begin to its deadline
+    :param waited_s: seconds since its begin
     """
 
     #: The request on its way; `cancel()` stops it from being sent again.
@@ -73,13 +74,19 @@ class RpcCall(RpcReply):
     _accepted: Signal | None = None
 
     def __init__(
-        self, service_name: str, method_name: str, correlation_id: str, pending: PendingCalls, timeout_s: float
+        self,
+        service_name: str,
+        method_name: str,
+        correlation_id: str,
+        pending: PendingCalls,
+        timeout_s: float,
+        waited_s: float = 0.0,
     ) -> None:
         self.service_name = service_name
         self.method_name = method_name
         self.correlation_id = correlation_id
         #: By the clock of `time.monotonic`.
-        self.deadline = monotonic() + timeout_s
+        self.deadline = monotonic() + timeout_s - waited_s
         self._timeout_s = timeout_s
         self._pending = pending
         self._sent = False

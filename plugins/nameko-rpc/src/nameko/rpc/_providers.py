@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nameko.constants import HEADER_PREFIX
@@ -61,10 +62,11 @@ class WorkerCaller:
 
     def _begin(self, context: Context, service_name: str, method_name: str, args: Any, kwargs: Any) -> RpcCall:
         options = self._options
-        timeout_s = options.timeout_s
-        if not self._replies.wait_until_subscribed(timeout_s):
-            raise RpcTimeout(f"`{service_name}.{method_name}` was not called: no reply queue within {timeout_s:g} s")
-        call = RpcCall(service_name, method_name, new_call_id(), self._replies.pending, timeout_s)
+        timeout_s, expiration_s, waited_s = options.timeout_s, options.message_expiration_s, 0.0
+        if not self._replies.subscribed:
+            waited_s = self._wait_for_reply_queue(f"{service_name}.{method_name}", timeout_s)
+            expiration_s = None if expiration_s is None else expiration_s - waited_s
+        call = RpcCall(service_name, method_name, new_call_id(), self._replies.pending, timeout_s, waited_s)
         try:
             call.publication = self._broker.publish_nowait(
                 request_body(args, kwargs),
@@ -74,8 +76,8 @@ class WorkerCaller:
                 reply_to=self._replies.routing_key,
                 correlation_id=call.correlation_id,
                 headers={**encode_to_headers(context.context_data, HEADER_PREFIX), **options.headers},
-                expiration_s=options.message_expiration_s,
-                timeout_s=timeout_s,
+                expiration_s=expiration_s,
+                timeout_s=timeout_s - waited_s,
                 on_done=call.on_sent,
                 **options.publishing,
             )
@@ -83,6 +85,13 @@ class WorkerCaller:
             call.end(error=exc)
             raise
         return call
+
+    def _wait_for_reply_queue(self, target: str, timeout_s: float) -> float:
+        """Wait while a lost queue is being replaced; for how many seconds that was."""
+        started_at = monotonic()
+        if not self._replies.wait_until_subscribed(timeout_s):
+            raise RpcTimeout(f"`{target}` was not called: no reply queue within {timeout_s:g} s")
+        return monotonic() - started_at
 
 
 def worker_caller(reply_listener: ReplyListener, options: Mapping[str, Any]) -> WorkerCaller:

@@ -115,6 +115,11 @@ class ReplyListener(SharedExtension):
         )
         self._subscribed.send(True)
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether replies have somewhere to go."""
+        return bool(self._subscribed.ready())
+
     def wait_until_subscribed(self, timeout_s: float) -> bool:
         """Wait, while a lost queue is being replaced, until replies have somewhere to go; whether they have."""
         return self._subscribed.ready() or bool(self._subscribed.wait(timeout=timeout_s))
