@@ -381,7 +381,7 @@ def test_a_message_that_is_too_big_is_rejected(make_broker, broker_uri, eventual
 )
 def test_headers_that_cannot_be_decoded_cost_nothing_but_their_message(name, table):
     """RabbitMQ checks tables before it passes them on; what it does let through must not reach the connection."""
-    from nameko.amqp.transport import Channel
+    from nameko.amqp.channels import Channel
 
     payload = struct.pack(">HHQH", 60, 0, 1, 0x2000) + struct.pack(">I", len(table)) + table
     method = b"\x00\x3c\x00\x3c" + b"\x03tag" + struct.pack(">QB", 7, 0) + b"\x00" + b"\x01k"

@@ -26,9 +26,10 @@ from urllib.parse import urlsplit
 from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
 from nameko import concurrency
 from nameko.amqp.errors import CHECK_CREDENTIALS, BrokerRefused, BrokerUnreachable
+from nameko.amqp.green_transport import GreenTransport
 from nameko.amqp.hub_watch import HubWatch, watches
 from nameko.amqp.settings import AmqpSettings, mask_uri
-from nameko.amqp.transport import GreenTransport, make_connection
+from nameko.amqp.transport import make_connection
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
 
