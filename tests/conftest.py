@@ -189,6 +189,7 @@ class Proxy:
         self._open.send(None)
         self.refusing = False
         self.from_clients = bytearray()  # all that they have sent
+        self.alter: Callable[[bytes], bytes] = bytes  # what the target sends in one piece
         self._acceptor = concurrency.spawn(self._accept)
 
     def _accept(self) -> None:
@@ -208,6 +209,8 @@ class Proxy:
                 self._open.wait()
                 if sink.getpeername() == self._target:
                     self.from_clients += data
+                else:
+                    data = self.alter(data)
                 sink.sendall(data)
         except OSError:
             pass

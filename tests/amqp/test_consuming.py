@@ -182,6 +182,28 @@ def test_stop_gives_back_what_was_not_handed_on(make_broker, broker_uri, eventua
     assert len(got) == 1
 
 
+def test_nothing_is_handed_on_while_a_silent_broker_is_asked_to_stop(make_broker, proxy, eventually):
+    broker, got, go_on = make_broker(proxy.uri), [], concurrency.Event()
+
+    def on_message(message):
+        got.append(message)
+        go_on.wait()
+
+    subscription = broker.subscribe(QUEUE, on_message)
+    for number in range(5):
+        publish(broker, number)
+    eventually(lambda: subscription.waiting == 4)
+    proxy.hold()
+    stopping = concurrency.spawn(subscription.stop)
+    concurrency.sleep(0)
+    go_on.send(None)
+    stopping.wait()
+    assert len(got) == 1
+    proxy.release()
+    with client(proxy.uri) as connection:
+        eventually(lambda: connection.default_channel.queue_declare("things", passive=True).message_count == 4)
+
+
 def test_inline_runs_in_the_reader_while_others_are_blocked(make_broker, broker_uri, eventually):
     broker, got, blocked, forever = make_broker(broker_uri), [], [], concurrency.Event()
     other = kombu.Queue("replies", EXCHANGE, routing_key="reply")

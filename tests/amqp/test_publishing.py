@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 
 import kombu
 import pytest
@@ -338,6 +340,32 @@ def test_connections_closed_by_the_broker(make_broker, rabbitmq_uri, eventually)
     )
     publish(broker, 2, timeout_s=10)
     eventually(lambda: 2 in got, timeout_s=10)
+
+
+def method_frame(channel_id, *method, arguments=b""):
+    return struct.pack(">BHIHH", 1, channel_id, 4 + len(arguments), *method) + arguments + b"\xce"
+
+
+def test_a_connection_that_is_closed_as_soon_as_its_channel_is_set_up(make_broker, proxy, eventually):
+    broker, got, outcomes, closed = make_broker(proxy.uri), [], {}, []
+    collect(broker, got)
+
+    def close_once(data):
+        if method_frame(1, 85, 11) not in data or closed:  # confirm.select-ok
+            return data
+        closed.append(True)
+        return data + method_frame(0, 10, 50, arguments=struct.pack(">HBHH", 320, 0, 0, 0))
+
+    proxy.alter = close_once
+    proxy.reset_all()
+    for number in range(3):
+        broker.publish_nowait(
+            number, exchange="things", routing_key="thing.a", on_done=partial(outcomes.__setitem__, number)
+        )
+    eventually(lambda: closed and broker.container.not_ready_reasons() == [])
+    publish(broker, 3)
+    eventually(lambda: outcomes == {0: None, 1: None, 2: None})
+    eventually(lambda: sorted(got) == [0, 1, 2, 3])
 
 
 def close_all_connections(vhost, until):

@@ -15,11 +15,11 @@ from typing import Any
 
 import kombu
 
-from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, RecoverableConnectionError, ResourceLocked
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, ResourceLocked
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, backoff_s, describe
 from nameko.amqp.messages import Message
-from nameko.amqp.publishing import close_channel, refused
+from nameko.amqp.publishing import check_open, close_channel, refused
 from nameko.amqp.serializers import Codecs
 from nameko.concurrency import Event, GreenletExit, Signal
 from nameko.exceptions import ContainerBeingKilled
@@ -144,8 +144,9 @@ class Subscription:
             return
         self._stopped = True
         self.consuming = False
+        waiting = self._drain()  # first: the broker may take its time to answer
         self._cancel()
-        for message in self._drain():
+        for message in waiting:  # now that they do not come back here
             message.requeue()
         self._ring()
 
@@ -228,8 +229,7 @@ class Subscription:
                 on_cancel=partial(self._on_cancelled, channel),
                 **self._consumer_arguments,
             )
-            if channel.connection is None:  # closed as soon as it was agreed
-                raise getattr(channel, "closed_by", None) or RecoverableConnectionError("the channel was closed")
+            check_open(channel)
         except BaseException:
             self._channel = None
             close_channel(channel)

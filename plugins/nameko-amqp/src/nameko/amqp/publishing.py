@@ -24,6 +24,7 @@ from amqp.exceptions import (
     FrameSyntaxError,
     MessageNacked,
     PreconditionFailed,
+    RecoverableConnectionError,
 )
 from nameko import concurrency
 from nameko.amqp import wire
@@ -300,6 +301,7 @@ class ConfirmingPublisher:
                 self._declare_again(raw)
                 channel = raw.channel()
                 channel.confirm_select()
+                check_open(channel)
             except (AMQPError, OSError) as exc:
                 if self._connection.raw is not raw:
                     return
@@ -456,6 +458,15 @@ def declare(raw: Any, entity: kombu.Exchange | kombu.Queue) -> None:
         raise refused(entity, exc) from None
     finally:
         close_channel(channel)
+
+
+def check_open(channel: Any) -> None:
+    """Check a channel after an answer: it, or its connection, may have been closed right behind that.
+
+    :raises amqp.exceptions.AMQPError: when it is closed
+    """
+    if channel.connection is None:
+        raise getattr(channel, "closed_by", None) or RecoverableConnectionError("the channel was closed")
 
 
 def close_channel(channel: Any) -> None:
