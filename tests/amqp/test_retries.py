@@ -275,16 +275,17 @@ class TestRetrying:
         eventually(lambda: outside.depth(DEAD) == 1)
         assert contexts == [{"language": "fr", "colour": "red"}] * 3
 
+    @pytest.mark.parametrize("error", [RuntimeError("cannot be made"), SystemExit(3), concurrency.Timeout(None)])
     def test_a_method_of_a_service_that_cannot_be_made_has_failed(
-        self, run: Run, outside: Outside, eventually: Eventually
+        self, run: Run, outside: Outside, eventually: Eventually, error: BaseException
     ) -> None:
         class Broken:
             name = "broken"
 
             def __init__(self) -> None:
-                raise RuntimeError("cannot be made")
+                raise error
 
-            @consume(QUEUE, retry=Retry(2, 0.02))
+            @consume(QUEUE, retry=Retry(2, 0.02, on=BaseException))
             def pack(self, order: Any) -> None:
                 raise AssertionError("not reached")
 

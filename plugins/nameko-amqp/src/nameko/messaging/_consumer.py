@@ -14,6 +14,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from nameko.amqp._retry_wire import restore_origin
 from nameko.amqp.broker import Broker, Message, Subscription
 from nameko.amqp.retry import Retrier, Retry, check_declaration
+from nameko.concurrency import GreenletExit
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint
 from nameko.messaging._headers import HeaderDecoder
@@ -157,7 +158,9 @@ class Consumer(HeaderDecoder, Entrypoint):
             )
         except ContainerBeingKilled:
             message.requeue()
-        except Exception as exc:  # the service class cannot be instantiated: as if the method had raised
+        except GreenletExit:
+            raise
+        except BaseException as exc:  # the service class cannot be instantiated: as if the method had raised
             _log.exception("%r: no worker could be made for a message: %s", self, exc)
             self.handle_message_processed(message, None, sys.exc_info())  # type: ignore[arg-type]
 
