@@ -11,6 +11,7 @@ from typing import Any
 import amqp
 import kombu
 import pytest
+from amqp.exceptions import FrameSyntaxError
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
@@ -163,6 +164,25 @@ def test_unserializable_payload_sends_nothing(client: BlockingClient, received: 
     with pytest.raises(EncodeError):
         client.send(object(), exchange="", routing_key="blocking", deadline=Deadline(5))
     assert client.connected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"headers": {"x": object()}}, {"headers": {"k" * 300: 1}}, {"reply_to": "x" * 256}, {"routing_key": "k" * 256}],
+    ids=["type of a header", "name of a header", "property", "routing key"],
+)
+def test_what_amqp_cannot_send_is_refused_and_disturbs_nothing(rabbitmq_uri: str, options: dict[str, Any]) -> None:
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": rabbitmq_uri}))
+    deadline = Deadline(5)
+    client.open(deadline)
+    under_way = client.send(1, exchange="", routing_key="nobody", deadline=deadline)
+    with pytest.raises(FrameSyntaxError):
+        client.send(2, **{"exchange": "", "routing_key": "nobody", "deadline": deadline, **options})
+    last = client.send(3, exchange="", routing_key="nobody", deadline=deadline)
+    client.wait(lambda: under_way.done and last.done, deadline)
+    under_way.result()
+    last.result()
+    client.close()
 
 
 def test_closed_client_fails_what_is_not_confirmed_and_opens_again(client: BlockingClient, received: list[Any]) -> None:

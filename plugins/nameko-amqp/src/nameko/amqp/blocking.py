@@ -27,6 +27,7 @@ import kombu.transport.pyamqp
 import amqp
 import amqp.transport
 from amqp.exceptions import AccessRefused, FrameError, FrameSyntaxError, MessageNacked, NotAllowed, UnexpectedFrame
+from nameko.amqp import wire
 from nameko.amqp.errors import CHECK_CREDENTIALS, PublishTimeout, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
@@ -422,6 +423,7 @@ class BlockingClient:
         :param options: `serializer`, `compression`, `headers`, `delivery_mode`, `priority`, `expiration_s`, `reply_to`
             and any other property of the message
         :raises kombu.exceptions.EncodeError: when the payload cannot be serialized; nothing was sent
+        :raises amqp.exceptions.FrameSyntaxError: when a name or a property is nothing that AMQP can send; likewise
         """
         body, properties = _encode(self._codecs, payload, **options)
         properties["correlation_id"] = correlation_id
@@ -444,6 +446,9 @@ class BlockingClient:
         :param body: encoded, and compressed if the headers say so
         :param properties: by their names in AMQP; headers are `application_headers`
         """
+        # py-amqp encodes while it sends, where a failure costs the connection, and whoever waits for it.
+        wire.encode_publish_method(0, exchange, routing_key, mandatory)
+        wire.encode_properties(properties)
         publication = Publication(exchange, routing_key, properties.get("correlation_id"))
         with self._using(deadline):
             channel = self._channel
