@@ -377,6 +377,22 @@ class TestGivingBack:
         assert outside.depth() == 3 - len(calls)
         assert calls in ([0], [0, 1])
 
+    def test_a_service_that_stops_begins_with_nothing_that_waits_for_a_worker(
+        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+    ) -> None:
+        gates = [concurrency.Event() for _ in range(3)]
+        container = run(packer(calls, lambda order: gates[order].wait(), prefetch_count=3), max_workers=2)
+        for number in range(3):
+            outside.send(number)
+        eventually(lambda: sorted(calls) == [0, 1])
+        stopping = concurrency.spawn(container.stop)
+        eventually(lambda: not next(iter(container.entrypoints))._subscription.consuming)
+        gates[0].send(None)
+        eventually(lambda: outside.depth() == 1)
+        gates[1].send(None)
+        stopping.wait()
+        assert sorted(calls) == [0, 1]
+
     @pytest.mark.parametrize(("requeue", "left"), [(False, 0), (True, 1)])
     def test_a_service_that_cannot_be_instantiated_has_failed(
         self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, requeue: bool, left: int

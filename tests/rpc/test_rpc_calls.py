@@ -677,3 +677,37 @@ def test_request_whose_caller_gave_up_while_it_waited_for_a_worker_is_not_run(
     assert broker.counters["messages_expired"] == 3
     container.stop()
     assert depth(raw, "rpc-busy") == 0  # they were acknowledged
+
+
+def test_request_that_waits_for_a_worker_when_the_service_stops_is_given_back(
+    start: Start, cluster: Any, raw: Any, eventually: Eventually
+) -> None:
+    ran: list[str] = []
+    gates = [concurrency.Event(), concurrency.Event()]
+
+    class Busy:
+        name = "busy"
+
+        @rpc
+        def hold(self, number: int) -> None:
+            gates[number].wait()
+
+        @rpc
+        def note(self) -> None:
+            ran.append("noted")
+
+    container = start(Busy, max_workers=2, PREFETCH_COUNT=3)
+    holding = [cluster.busy.hold.call_async(number) for number in range(2)]
+    waiting = cluster.busy.note.call_async()
+    eventually(lambda: container.running_workers == 2 and depth(raw, "rpc-busy") == 0)
+    stopping = concurrency.spawn(container.stop)
+    eventually(lambda: "queue rpc-busy is not consumed" in container.not_ready_reasons())
+    for gate in gates:
+        gate.send(None)
+        holding.pop(0).result()
+    stopping.wait()
+    assert not ran
+    assert depth(raw, "rpc-busy") == 1
+    start(Busy)
+    waiting.result()
+    assert ran == ["noted"]

@@ -47,6 +47,8 @@ class Consumer(HeaderDecoder, Entrypoint):
     broker = Broker()
     queue_consumer = QueueConsumer()  # of nameko 2.14, for subclasses that use it
 
+    _stopped = False
+
     def __init__(
         self,
         queue: Queue | None = None,
@@ -116,6 +118,7 @@ class Consumer(HeaderDecoder, Entrypoint):
 
     def stop(self) -> None:
         """Take no more messages. Those that are not with a worker yet go back to the queue."""
+        self._stopped = True
         if self._subscription is not None:
             self._subscription.stop()
         self.queue_consumer.unregister_provider(self)
@@ -155,6 +158,7 @@ class Consumer(HeaderDecoder, Entrypoint):
                 fired_at=message.received_at,
                 headers=message.headers,
                 message=message,
+                still_wanted=self._still_wanted,
             )
         except ContainerBeingKilled:
             message.requeue()
@@ -163,6 +167,11 @@ class Consumer(HeaderDecoder, Entrypoint):
         except BaseException as exc:  # the service class cannot be instantiated: as if the method had raised
             _log.exception("%r: no worker could be made for a message: %s", self, exc)
             self.handle_message_processed(message, None, sys.exc_info())  # type: ignore[arg-type]
+
+    def _still_wanted(self, worker_ctx: WorkerContext) -> bool:
+        if self._stopped:  # while the message waited for a worker
+            worker_ctx.message.requeue()
+        return not self._stopped
 
     def handle_result(
         self, message: Message, worker_ctx: WorkerContext, result: Any = None, exc_info: ExcInfo | None = None

@@ -30,7 +30,7 @@ class Rpc(Entrypoint):
 
     A request is acknowledged when its reply is safe with the broker. When the process dies before that, the broker
     gives the request to another instance, so a method can run more than once. One that has waited for a worker for
-    longer than its caller waits for the reply is dropped.
+    longer than its caller waits for the reply is dropped; one that still waits when the service stops is given back.
 
     Override `handle_result` to look at or replace what is sent, and call it on `super()`.
 
@@ -98,6 +98,9 @@ class Rpc(Entrypoint):
 
     def _still_wanted(self, worker_ctx: WorkerContext) -> bool:
         message = worker_ctx.message
+        if self.rpc_consumer.stopped:  # while the request waited for a worker
+            self.rpc_consumer.requeue_message(message)
+            return False
         waited_s = worker_ctx.started_at - message.received_at
         if waited_s < _SHORTEST_EXPIRATION_S or not message.has_expired(waited_s):
             return True

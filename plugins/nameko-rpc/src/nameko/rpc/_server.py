@@ -63,7 +63,7 @@ class RpcConsumer(SharedExtension):
     def __init__(self) -> None:
         self._providers: dict[str, Rpc] = {}
         self._subscription: Any = None
-        self._stopped = False
+        self.stopped = False  # nothing more is to begin
         self._overdue = 0  # dropped since the log has last said so
         self._tell_overdue_at = 0.0  # or later
 
@@ -77,15 +77,15 @@ class RpcConsumer(SharedExtension):
 
     def start(self) -> None:
         """Begin to consume, if there is an entrypoint that wants requests."""
-        if self._stopped or not self._providers:
+        if self.stopped or not self._providers:
             return
         self._subscription = self.broker.subscribe(self._queue, self._receive)
-        if self._stopped:  # meanwhile
+        if self.stopped:  # meanwhile
             self._subscription.stop()
 
     def stop(self) -> None:
         """Take no more requests; those that wait go back to the queue. Workers that run can still reply."""
-        self._stopped = True
+        self.stopped = True
         if self._subscription is not None:
             self._subscription.stop()
 
@@ -139,7 +139,7 @@ class RpcConsumer(SharedExtension):
         self.get_provider_for_method(message.delivery_info["routing_key"]).handle_message(body, message)
 
     def _receive(self, message: Message) -> None:
-        if self._stopped:
+        if self.stopped:
             message.requeue()
             return
         try:
