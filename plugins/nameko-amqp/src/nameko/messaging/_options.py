@@ -40,7 +40,7 @@ _KNOWN = _AS_THEY_ARE | _RENAMED.keys() | _NO_LONGER_NEEDED | _HANDLED_ELSEWHERE
 
 def unknown_options(options: Mapping[str, Any]) -> list[str]:
     """The names among `options` that mean nothing, sorted."""
-    return sorted(options.keys() - _KNOWN)
+    return [] if options.keys() <= _KNOWN else sorted(options.keys() - _KNOWN)
 
 
 def broker_arguments(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,10 +94,9 @@ class Publisher(HeaderEncoder, DependencyProvider):
             self._own_publisher = self._make_own_publisher()
             self._own_publisher.declare_all()
             return
-        unknown = unknown_options(self.options)
-        if unknown:
+        if unknown := unknown_options(self.options):
             raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
-        self._arguments = {"serializer": self.serializer, **broker_arguments(self.options)}
+        self._arguments = {"routing_key": "", "serializer": self.serializer, **broker_arguments(self.options)}
         self._declare_once(self._entities())
 
     def _entities(self) -> list[Entity]:
@@ -158,26 +157,25 @@ class Publisher(HeaderEncoder, DependencyProvider):
         if self._own_publisher is not None:
             self._own_publisher.publish(msg, own_headers, options)
             return
-        unknown = unknown_options(options)
-        if unknown:
+        if unknown := unknown_options(options):
             raise TypeError(f"publish() has no option {', '.join(unknown)}")
         if options.get("declare"):
             self._declare_once(options["declare"])
-        exchange = self._exchange_for(options)
-        arguments = {"routing_key": "", **self._arguments, **broker_arguments(options)}
-        mode_of_exchange = getattr(exchange, "delivery_mode", None)
-        if mode_of_exchange is not None:
-            arguments.setdefault("delivery_mode", mode_of_exchange)
-        arguments["exchange"] = exchange_name(exchange)
-        arguments["headers"] = {
-            **(self.options.get("headers") or {}),
-            **(options.get("headers") or {}),
-            **own_headers,
-        }
+        arguments = self._arguments_for(options)
+        defaults, given = self.options.get("headers"), options.get("headers")
+        arguments["headers"] = {**(defaults or {}), **(given or {}), **own_headers} if defaults or given else own_headers
         if options.get("use_confirms", self.options.get("use_confirms")) is False:
             self.broker.publish_nowait(msg, on_done=_LogFailure(arguments), **arguments)
         else:
             self.broker.publish(msg, **arguments)
+
+    def _arguments_for(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        exchange = self._exchange_for(options)
+        arguments = {**self._arguments, **broker_arguments(options), "exchange": exchange_name(exchange)}
+        mode_of_exchange = getattr(exchange, "delivery_mode", None)
+        if mode_of_exchange is not None:
+            arguments.setdefault("delivery_mode", mode_of_exchange)
+        return arguments
 
     def _exchange_for(self, options: Mapping[str, Any]) -> Exchange | str | None:
         exchange: Exchange | str | None = options.get("exchange")
