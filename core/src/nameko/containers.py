@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nameko import concurrency, serialization
 from nameko._worker_context import Headers, WorkerContext, new_call_id
@@ -40,6 +40,9 @@ from nameko.observers import Observer, Observers, notify
 from nameko.plugins import PluginManager, plugins_for
 from nameko.utils import import_from_path
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["Headers", "ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
 
 _log = getLogger(__name__)
@@ -53,6 +56,13 @@ Wanted = Callable[["WorkerContext"], bool]
 # What each step of a shutdown may still take when SHUTDOWN_TIMEOUT is used up: long enough to drop connections, and
 # short enough for all five steps together to stay within the two seconds that a shutdown may run over.
 _GRACE_S = 0.3
+
+
+class Origin(TypedDict, total=False):
+    """Where the work of a worker has come from; see `ServiceContainer.spawn_worker`."""
+
+    fired_at: float | None
+    headers: Headers | None
 
 
 def get_service_name(service_cls: type) -> str:
@@ -395,7 +405,7 @@ class ServiceContainer:
         :raises: whatever the constructor of the service class raises
         """
         self._refuse_when_going_down()
-        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, headers, fired_at)
+        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, fired_at, headers)
         worker_ctx.message = message
         thread = self._worker_pool.spawn(self._run_worker, worker_ctx, handle_result, still_wanted)
         self._take_in(thread, worker_ctx)
@@ -408,8 +418,7 @@ class ServiceContainer:
         kwargs: dict[str, Any],
         context_data: Mapping[str, Any] | None = None,
         handle_result: ResultHandler | None = None,
-        fired_at: float | None = None,
-        headers: Headers | None = None,
+        **origin: Unpack[Origin],
     ) -> WorkerContext:
         """Run the entrypoint's method in a worker, for a caller with nothing to do but to wait for `handle_result`.
 
@@ -423,13 +432,11 @@ class ServiceContainer:
         """
         pool = self._worker_pool
         if type(pool) is not WorkerPool or getattr(self.spawn_worker, "__func__", None) is not _SPAWN_WORKER:
-            options = {"fired_at": fired_at, "headers": headers}
-            given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
             return self.spawn_worker(
-                entrypoint, args, kwargs, context_data=context_data, handle_result=handle_result, **given
+                entrypoint, args, kwargs, context_data=context_data, handle_result=handle_result, **origin
             )
         self._refuse_when_going_down()
-        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, headers, fired_at)
+        worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, **origin)
         thread = pool.new_thread()
         self._take_in(thread, worker_ctx)
         thread.run_at_once(self._run_worker, worker_ctx, handle_result)
@@ -441,8 +448,8 @@ class ServiceContainer:
         args: Sequence[Any],
         kwargs: dict[str, Any],
         context_data: Mapping[str, Any] | None,
-        headers: Headers | None,
-        fired_at: float | None,
+        fired_at: float | None = None,
+        headers: Headers | None = None,
     ) -> WorkerContext:
         worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
         worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
