@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import kombu
 
@@ -29,6 +29,9 @@ from nameko.exceptions import ConfigurationError
 from nameko.extensions import SharedExtension
 from nameko.plugins import Stat
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["Broker", "Message", "Publication", "Subscription"]
 
 _log = logging.getLogger(__name__)
@@ -39,6 +42,39 @@ _FLUSH_TIMEOUT_S = 1.5
 _JOIN_TIMEOUT_S = 1.0
 # Seconds between attempts to declare.
 _RETRY_S = 0.1
+
+
+class PublishOptions(TypedDict, total=False):
+    """How to publish a message; none of it has to be said.
+
+    :param serializer: its name; by default the container's
+    :param mandatory: fail when there is no queue for the message
+    :param expiration_s: the broker drops the message when it has not been delivered for so long, from now on
+    :param delivery_mode: 2, the default, for a message that outlives the broker's end, or 1
+    :param compression: its name, as kombu knows it
+    :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
+
+    The others are properties of the message. One that has a `content_type` is encoded by the caller.
+    """
+
+    serializer: str | None
+    mandatory: bool
+    headers: Mapping[str, Any] | None
+    correlation_id: str | None
+    reply_to: str | None
+    expiration_s: float | None
+    priority: int
+    delivery_mode: int
+    compression: str | None
+    timeout_s: float | None
+    content_type: str
+    content_encoding: str
+    message_id: str
+    timestamp: int
+    type: str
+    user_id: str
+    app_id: str
+    cluster_id: str
 
 
 class Broker(SharedExtension):
@@ -185,36 +221,14 @@ class Broker(SharedExtension):
 
     # -- publishing
 
-    def publish(
-        self,
-        payload: Any,
-        *,
-        exchange: str,
-        routing_key: str,
-        serializer: str | None = None,
-        mandatory: bool = False,
-        headers: Mapping[str, Any] | None = None,
-        correlation_id: str | None = None,
-        reply_to: str | None = None,
-        expiration_s: float | None = None,
-        priority: int = 0,
-        delivery_mode: int = PERSISTENT,
-        compression: str | None = None,
-        timeout_s: float | None = None,
-        **properties: Any,
-    ) -> None:
+    def publish(self, payload: Any, *, exchange: str, routing_key: str, **options: Unpack[PublishOptions]) -> None:
         """Send a message; returns when the broker has confirmed it.
 
         Any number of greenthreads may publish at once; none waits for another. When the connection is lost before the
         confirm, the message is sent again over the next one: it arrives at least once.
 
-        :param payload: what `serializer` can serialize; bytes or str when `content_type` is among the properties
-        :param serializer: its name; by default the container's
-        :param mandatory: fail when there is no queue for it
-        :param expiration_s: the broker drops the message when it has not been delivered for so long, from now on
-        :param compression: its name, as kombu knows it
-        :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
-        :param properties: further AMQP properties: `message_id`, `timestamp`, `type`, `app_id`, `content_type`, ...
+        :param payload: what the serializer can serialize; bytes or str when `content_type` is among the options
+        :param options: see `PublishOptions`
         :raises UndeliverableMessage: when it is mandatory and no queue gets it
         :raises PublishTimeout: when there is no confirm in time; it may have arrived, or still arrive
         :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
@@ -223,21 +237,7 @@ class Broker(SharedExtension):
         """
         confirmation = Confirmation()
         publication = self.publish_nowait(
-            payload,
-            exchange=exchange,
-            routing_key=routing_key,
-            serializer=serializer,
-            mandatory=mandatory,
-            headers=headers,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration_s=expiration_s,
-            priority=priority,
-            delivery_mode=delivery_mode,
-            compression=compression,
-            timeout_s=timeout_s,
-            on_done=confirmation,
-            **properties,
+            payload, exchange=exchange, routing_key=routing_key, on_done=confirmation, **options
         )
         _wait(confirmation, publication)
 

@@ -162,8 +162,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
         if options.get("declare"):
             self._declare_once(options["declare"])
         arguments = self._arguments_for(options)
-        defaults, given = self.options.get("headers"), options.get("headers")
-        arguments["headers"] = {**(defaults or {}), **(given or {}), **own_headers} if defaults or given else own_headers
+        arguments["headers"] = self._merged_headers(options.get("headers"), own_headers)
         if options.get("use_confirms", self.options.get("use_confirms")) is False:
             self.broker.publish_nowait(msg, on_done=_LogFailure(arguments), **arguments)
         else:
@@ -176,6 +175,10 @@ class Publisher(HeaderEncoder, DependencyProvider):
         if mode_of_exchange is not None:
             arguments.setdefault("delivery_mode", mode_of_exchange)
         return arguments
+
+    def _merged_headers(self, given: Mapping[str, Any] | None, own: Mapping[str, Any]) -> Mapping[str, Any]:
+        defaults = self.options.get("headers")
+        return {**(defaults or {}), **(given or {}), **own} if defaults or given else own
 
     def _exchange_for(self, options: Mapping[str, Any]) -> Exchange | str | None:
         exchange: Exchange | str | None = options.get("exchange")
