@@ -49,14 +49,14 @@ def list_queues(config: Mapping[str, Any], queues: Sequence[str], management: st
     :raises CommandError: when the broker, or its management API, does not answer as it should
     """
     settings = _settings(config)
-    if queues:
-        with _client(settings) as client:
-            counts = {name: _count(client, name) for name in map(_parking, queues)}
-    else:
-        counts = _ask_management(settings, management)
-    if not counts:
+    names = list(map(_parking, queues)) if queues else _ask_management(settings, management)
+    if not names:
         click.echo("There is no parking queue.")
-    width = max(map(len, counts), default=0)
+        return
+    with _client(settings) as client:
+        # Also where the management API has told the names: its counts are some seconds old.
+        counts = {name: _count(client, name) for name in names}
+    width = max(map(len, counts))
     for name, count in sorted(counts.items()):
         click.echo(f"{name:{width}}  {count}")
 
@@ -139,7 +139,7 @@ def _client(settings: AmqpSettings) -> Iterator[BlockingClient]:
         client.open(Deadline(settings.connect_timeout_s))
         yield client
     except NotFound as exc:
-        raise CommandError(f"the broker does not know it: {exc.reply_text}") from exc
+        raise CommandError(f"{exc.reply_text}; `nameko amqp dead list` shows which parking queues there are.") from exc
     except TimeoutError as exc:
         raise CommandError(f"{settings.masked_uri} does not answer in time.") from exc
     except (AMQPError, OSError) as exc:
@@ -188,7 +188,7 @@ def _give_back(client: BlockingClient, message: Message, address: Address) -> No
     client.call(lambda channel: channel.basic_ack(message.delivery_tag), deadline)
 
 
-def _ask_management(settings: AmqpSettings, url: str | None) -> dict[str, int]:
+def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
     parts = urlsplit(settings.uris[0])
     target = urlsplit(url or f"http://{parts.hostname or 'localhost'}:15672")
     if target.scheme not in ("http", "https") or not target.hostname:
@@ -196,7 +196,7 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> dict[str, int]:
     user, password = (target.username or parts.username or "guest"), (target.password or parts.password or "guest")
     place = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{target.path.rstrip('/')}"
     request = urllib.request.Request(
-        f"{place}/api/queues/{quote(vhost_of(settings), safe='')}?columns=name,messages",
+        f"{place}/api/queues/{quote(vhost_of(settings), safe='')}?columns=name",
         headers={"Authorization": f"Basic {b64encode(f'{unquote(user)}:{unquote(password)}'.encode()).decode()}"},
     )
     try:
@@ -207,7 +207,7 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> dict[str, int]:
             f"the management API at {place} does not say which queues there are ({exc}): name the queues, or the API "
             "with --management URL."
         ) from exc
-    return {each["name"]: each.get("messages", 0) for each in queues if each["name"].endswith(DEAD_SUFFIX)}
+    return [each["name"] for each in queues if each["name"].endswith(DEAD_SUFFIX)]
 
 
 def vhost_of(settings: AmqpSettings) -> str:
