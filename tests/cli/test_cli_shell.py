@@ -101,6 +101,16 @@ def test_a_plugin_adds_names(project: Any, here: Any, monkeypatch: pytest.Monkey
     assert (done.returncode, done.stdout) == (0, "'hi'\nreleased\n'hi'\nreleased\n")
 
 
+def test_a_configuration_that_cannot_work_is_one_line(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("print(1)\n"))
+    done = here("shell", "--broker", "nonsense")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: AMQP_URI ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_plugin_cannot_replace_the_shells_own_names(project: Any, here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 

@@ -204,6 +204,9 @@ def test_the_old_name_of_sensitive_arguments_is_accepted():
 def test_an_unknown_argument_of_an_entrypoint_is_named():
     with pytest.raises(TypeError, match="Trigger does not take colour"):
         Trigger(colour="red")
+    with pytest.raises(TypeError) as raised:
+        Trigger(expected_exception=ValueError)
+    assert str(raised.value) == "Trigger does not take expected_exception (did you mean 'expected_exceptions'?)"
 
 
 @pytest.mark.parametrize(

@@ -785,6 +785,12 @@ def test_the_container_class_can_be_configured(monkeypatch):
         get_container_cls({"SERVICE_CONTAINER_CLS": "nameko.containers.Missing"})
 
 
+@pytest.mark.parametrize("path", ["os.path", "collections.OrderedDict"])
+def test_a_container_class_that_is_none_is_refused(path):
+    with pytest.raises(ConfigurationError, match=f"SERVICE_CONTAINER_CLS: `{path}` is no subclass of"):
+        get_container_cls({"SERVICE_CONTAINER_CLS": path})
+
+
 def test_inherited_declarations_count(container_factory):
     class Base:
         dependency = DependencyProvider()

@@ -81,13 +81,20 @@ def get_service_name(service_cls: type) -> str:
 def get_container_cls(config: Mapping[str, Any] | None = None) -> type[ServiceContainer]:
     """The container class that the configuration names (`SERVICE_CONTAINER_CLS`), or `ServiceContainer`.
 
+    A function that makes containers will do in place of a class.
+
     :raises ConfigurationError: when there is no such class
     """
     path = (global_config if config is None else config).get(SERVICE_CONTAINER_CONFIG_KEY)
     try:
-        return import_from_path(path) or ServiceContainer
+        cls = import_from_path(path) or ServiceContainer
     except ImportError as exc:
         raise ConfigurationError(f"{SERVICE_CONTAINER_CONFIG_KEY}: {exc}") from exc
+    if not callable(cls) or (isinstance(cls, type) and not issubclass(cls, ServiceContainer)):
+        raise ConfigurationError(
+            f"{SERVICE_CONTAINER_CONFIG_KEY}: `{path}` is no subclass of nameko.containers.ServiceContainer."
+        )
+    return cls  # type: ignore[no-any-return]
 
 
 class ServiceContainer:

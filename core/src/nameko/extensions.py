@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError, IncorrectSignature
+from nameko.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -175,7 +176,7 @@ class Entrypoint(Extension):
         except TypeError as exc:
             if not kwargs:
                 raise
-            raise TypeError(f"{type(self).__name__} does not take {', '.join(kwargs)} ({exc})") from exc
+            raise TypeError(_unknown_arguments(type(self), kwargs)) from exc
 
     def bind(self, container: ServiceContainer, method_name: str) -> Self:  # type: ignore[override]
         """A clone that belongs to `container` and runs its service's method `method_name`."""
@@ -215,6 +216,12 @@ def _repr(extension: Extension, name: str | None) -> str:
         except ReferenceError:  # the container is gone; this may be for the log line that tells so
             where = name
     return f"<{type(extension).__name__} [{where}] at 0x{id(extension):x}>"
+
+
+def _unknown_arguments(cls: type, kwargs: Mapping[str, Any]) -> str:
+    constructors = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
+    known = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+    return f"{cls.__name__} does not take {', '.join(f'{name}{did_you_mean(name, known)}' for name in kwargs)}"
 
 
 def _exception_classes(

@@ -100,6 +100,7 @@ def nameko_shell_namespace(config: Mapping[str, Any], exit_stack: ExitStack) -> 
     :param config: the configuration in effect
     :param exit_stack: closed by `n.disconnect()` and at the end of the shell: register what has to be released
     :returns: names and objects. Making them must not connect to anything: the shell has to open without a broker.
+        A `ConfigurationError` is its user's mistake: the shell ends with that line.
     """
 
 

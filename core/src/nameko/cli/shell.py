@@ -14,7 +14,7 @@ from nameko.cli._services import import_services
 from nameko.cli._shell_interfaces import INTERFACES, run_script
 from nameko.config import config as global_config
 from nameko.constants import AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI
-from nameko.exceptions import CommandError
+from nameko.exceptions import CommandError, ConfigurationError
 from nameko.masking import mask_text
 from nameko.plugins import PluginInfo, PluginManager, plugins_for
 from nameko.plugins._failures import blaming
@@ -103,7 +103,8 @@ class Namespace:
         for plugin, get_names in self._plugins.observers("nameko_shell_namespace"):
             resources = ExitStack()
             self._resources.append((plugin, resources))
-            with blaming(plugin, "nameko_shell_namespace"):
+            # With a configuration that cannot work there is nothing to talk to: its user's mistake, not the plugin's.
+            with blaming(plugin, "nameko_shell_namespace", let_through=ConfigurationError):
                 self._add(plugin, get_names(config=self.config, exit_stack=resources) or {})
 
     def _add(self, plugin: PluginInfo, names: Mapping[str, Any]) -> None:

@@ -11,10 +11,13 @@ _log = getLogger(__name__)
 
 
 @contextmanager
-def blaming(plugin: object, hook_name: str) -> Iterator[None]:
+def blaming(
+    plugin: object, hook_name: str, let_through: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Log what the block raises as the plugin's failure, and go on.
 
     :param plugin: whom to blame, a `PluginInfo`
+    :param let_through: what is no failure of the plugin's, and raised
     :raises KeyboardInterrupt: when it is interrupted at the terminal
     :raises GreenletExit: when the greenthread is killed meanwhile
     :raises Timeout: when one strikes that was made before
@@ -22,6 +25,8 @@ def blaming(plugin: object, hook_name: str) -> Iterator[None]:
     since_s = monotonic()
     try:
         yield
+    except let_through:
+        raise
     except BaseException as exc:
         if is_not_its_own(exc, since_s):
             raise
