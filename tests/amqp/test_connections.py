@@ -411,6 +411,18 @@ def test_the_end_is_prompt_in_every_state_of_the_broker(make_broker, proxy, even
     assert all(connection.state is State.CLOSED for connection in connections)
 
 
+def test_a_stop_that_is_given_up_gives_back_everything(make_broker, proxy, eventually):
+    broker, outcomes = make_broker(proxy.uri, SHUTDOWN_TIMEOUT=0), []
+    subscription = broker.subscribe(QUEUE, keep([]))
+    connections = connections_of(broker)
+    proxy.hold()
+    broker.publish_nowait(1, exchange="things", routing_key="thing.a", on_done=outcomes.append)
+    within(2, broker.container.stop)
+    eventually(lambda: all(connection.state is State.CLOSED for connection in connections))
+    assert subscription.closed
+    assert [type(outcome) for outcome in outcomes] == [ConnectionError]
+
+
 def test_stop_waits_for_what_was_published_without_waiting(make_broker, broker_uri):
     broker, outcomes = make_broker(broker_uri), []
     broker.declare(QUEUE)

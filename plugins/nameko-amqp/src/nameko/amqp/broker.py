@@ -143,12 +143,14 @@ class Broker(SharedExtension):
         if self._stopped:
             return
         self._stopped = True
-        SpawningProxy(self._subscriptions).stop()
         try:
+            SpawningProxy(self._subscriptions).stop()
             self._finish_publishing(monotonic() + _FLUSH_TIMEOUT_S)
-        finally:
             SpawningProxy(self._subscriptions).close()
-        SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
+            SpawningProxy(self._subscriptions).join(_JOIN_TIMEOUT_S)
+        except BaseException:  # given up, as it takes too long
+            self._abandon()
+            raise
         self._release(orderly=True)
 
     def _finish_publishing(self, deadline: float) -> None:
@@ -169,6 +171,9 @@ class Broker(SharedExtension):
         if self._stopped:
             return
         self._stopped = True
+        self._abandon()
+
+    def _abandon(self) -> None:
         for subscription in self._subscriptions:
             subscription.kill()
         self._release(orderly=False)
