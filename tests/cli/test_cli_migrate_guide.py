@@ -89,6 +89,10 @@ LINES: dict[str, Reported | Refused | Hidden] = {
         "`retry` has no effect",
         service("from nameko.events import EventDispatcher", attribute="dispatch = EventDispatcher(retry=False)"),
     ),
+    "an option that an RPC client": Reported(
+        "no such option: time_out (did you mean 'timeout'?)",
+        service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other', time_out=3)"),
+    ),
     "`max_retries`": Reported("`max_retries` of `TRANSPORT_OPTIONS` is ignored"),
     "`eventlet.monkey_patch()`": Reported(
         "monkey patched when a module is imported", service("import eventlet\neventlet.monkey_patch()")
@@ -145,6 +149,10 @@ LINES: dict[str, Reported | Refused | Hidden] = {
             "class Own(ReplyListener):\n"
             "    def check_for_lost_replies(self): pass"
         ),
+    ),
+    "`uri`, `ssl` and `login_method`": Reported(
+        "no such option: uri",
+        service("from nameko.rpc import ClusterRpc", attribute="others = ClusterRpc(uri='pyamqp://elsewhere')"),
     ),
     "A remote method that is called": Reported(
         "`self.other.call_async` is of the client itself",

@@ -13,7 +13,7 @@ import amqp
 import pytest
 
 from nameko.containers import ServiceContainer
-from nameko.exceptions import MethodNotFound, RemoteError
+from nameko.exceptions import ConfigurationError, MethodNotFound, RemoteError
 from nameko.rpc import RpcProxy, get_rpc_exchange, rpc
 from nameko.standalone.rpc import ClusterRpcProxy, ServiceRpcClient
 from nameko.testing.services import dummy, entrypoint_hook
@@ -358,3 +358,50 @@ def test_options_of_a_proxy_are_those_of_its_messages(start: Start, raw: Any) ->
     assert (second["expiration"], second["priority"], second["delivery_mode"]) == ("1000", 8, 1)
     assert second["application_headers"]["x"] == "y"
     assert second["application_headers"]["z"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time_out": 3}, r"no such option: time_out \(did you mean 'timeout'\?\)"),
+        ({"timeout_s": 3}, r"no such option: timeout_s \(did you mean 'timeout'\?\)"),
+        ({"uri": "pyamqp://elsewhere"}, "no such option: uri"),
+        ({"expiration": "soon"}, "expiration must be a number of seconds, not 'soon'"),
+        ({"expiration": -1}, "expiration must be a number of seconds, not -1"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    start: Start, broker_config: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    def declare() -> type:
+        class Mistaken:
+            name = "mistaken"
+            callee = RpcProxy("callee", **options)
+
+            @dummy
+            def call(self) -> None:
+                pass
+
+        return Mistaken
+
+    with pytest.raises(ConfigurationError, match=message):
+        start(declare())
+    with pytest.raises(ConfigurationError, match=message):
+        ServiceRpcClient("callee", broker_config, **options)
+
+
+@pytest.mark.parametrize(("given", "sent"), [("transient", 1), ("persistent", 2)])
+def test_delivery_modes_have_the_names_that_they_have_in_kombu(start: Start, raw: Any, given: str, sent: int) -> None:
+    class Special:
+        name = "special"
+        callee = RpcProxy("callee", delivery_mode=given)
+
+        @dummy
+        def call(self) -> Any:
+            return self.callee.method.call_async()
+
+    container = start(Special)
+    impersonate_callee(raw)
+    with entrypoint_hook(container, "call") as call:
+        call()
+    assert raw.receive().properties["delivery_mode"] == sent

@@ -34,7 +34,7 @@ class ServiceProxy(Client):
     """
 
     def __init__(self, worker_ctx: Context, service_name: str, reply_listener: ReplyListener, **options: Any) -> None:
-        caller = observed(worker_caller(reply_listener, options), reply_listener.container)
+        caller = observed(worker_caller(reply_listener, options, open_ended=True), reply_listener.container)
         super().__init__(caller, worker_ctx, service_name)
         # A subclass makes its method proxies of these, in a `__getattr__` of its own.
         self.worker_ctx = worker_ctx
@@ -66,8 +66,8 @@ class MethodProxy(Client):
     def _make_caller(self) -> Any:
         cls = type(self)
         if cls.publisher_cls is Publisher and cls.amqp_uri is MethodProxy.amqp_uri:
-            return worker_caller(self.reply_listener, {"serializer": self.serializer, **self._options})
-        options = default_options(self.container.config, self.serializer, self._options)
+            return worker_caller(self.reply_listener, {"serializer": self.serializer, **self._options}, open_ended=True)
+        options = default_options(self.container.config, self.serializer, self._options, open_ended=True)
         return PublisherCaller(self, options)
 
     @property

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
+from nameko.constants import NON_PERSISTENT, PERSISTENT
 from nameko.exceptions import ConfigurationError
+from nameko.suggestions import did_you_mean
 
 RPC_TIMEOUT_CONFIG_KEY = "RPC_TIMEOUT"
 DEFAULT_RPC_TIMEOUT_S = 300.0
@@ -17,6 +19,25 @@ RPC_EXPIRE_REQUESTS_CONFIG_KEY = "RPC_EXPIRE_REQUESTS"
 _ROUTING = frozenset(["exchange", "routing_key", "mandatory", "reply_to", "correlation_id"])
 # nameko 2.14's switches for what is always so now (confirms), or has a deadline instead (retries).
 _OBSOLETE = frozenset(["retry", "retry_policy", "use_confirms", "declare", "confirm_timeout", "immediate"])
+
+# What else there is to say about a request: how its body is encoded, and properties of its message.
+_PUBLISHING = frozenset(
+    [
+        "app_id",
+        "compression",
+        "content_encoding",
+        "content_type",
+        "delivery_mode",
+        "message_id",
+        "priority",
+        "serializer",
+        "timestamp",
+        "type",
+        "user_id",
+    ]
+)
+_KNOWN = {"timeout", "expiration", "headers"} | _PUBLISHING | _ROUTING | _OBSOLETE
+_DELIVERY_MODES = {"transient": NON_PERSISTENT, "persistent": PERSISTENT}
 
 _MAX_EXPIRATION_S = 2**31 / 1000  # RabbitMQ refuses more than 32 bits of milliseconds
 
@@ -31,6 +52,8 @@ class RequestOptions:
     :param expires: whether requests expire that have no `expiration_s`
     :param headers: headers besides the context data, which they override
     :param publishing: further keyword arguments of `Broker.publish`
+    :param open_ended: whether there may be options that mean nothing here: whoever derives from nameko 2.14's classes
+        may have some
     """
 
     timeout_s: float
@@ -38,20 +61,25 @@ class RequestOptions:
     expires: bool = True
     headers: Mapping[str, Any] = field(default_factory=dict)
     publishing: Mapping[str, Any] = field(default_factory=dict)
+    open_ended: bool = False
 
     def changed(self, options: Mapping[str, Any]) -> RequestOptions:
         """These options with the user's `options` on top: `timeout`, and those of nameko 2.14's publisher.
 
-        :raises ConfigurationError: when the timeout is not a positive number of seconds
+        :raises ConfigurationError: when the timeout is not a positive number of seconds, or there is no such option
         """
+        if not self.open_ended:
+            refuse_unknown(options)
         further = {key: value for key, value in options.items() if key not in _ROUTING | _OBSOLETE}
         timeout_s = further.pop("timeout", None)
         expiration_s = further.pop("expiration", self.expiration_s)
         headers = {**self.headers, **(further.pop("headers", None) or {})}
+        if "delivery_mode" in further:
+            further["delivery_mode"] = _DELIVERY_MODES.get(further["delivery_mode"], further["delivery_mode"])
         return replace(
             self,
             timeout_s=self.timeout_s if timeout_s is None else checked_timeout("timeout", timeout_s),
-            expiration_s=expiration_s,
+            expiration_s=_checked_expiration(expiration_s),
             headers=headers,
             publishing={**self.publishing, **further},
         )
@@ -65,14 +93,18 @@ class RequestOptions:
         return min(own_s, self.timeout_s, _MAX_EXPIRATION_S)
 
 
-def default_options(config: Mapping[str, Any], serializer: str, options: Mapping[str, Any]) -> RequestOptions:
+def default_options(
+    config: Mapping[str, Any], serializer: str, options: Mapping[str, Any], *, open_ended: bool = False
+) -> RequestOptions:
     """The options of a proxy: what the configuration says, and the user's `options` on top.
 
-    :raises ConfigurationError: when a timeout is not a positive number of seconds
+    :param open_ended: see `RequestOptions`
+    :raises ConfigurationError: when a timeout is not a positive number of seconds, or there is no such option
     """
     timeout_s = checked_timeout(RPC_TIMEOUT_CONFIG_KEY, config.get(RPC_TIMEOUT_CONFIG_KEY, DEFAULT_RPC_TIMEOUT_S))
     expires = bool(config.get(RPC_EXPIRE_REQUESTS_CONFIG_KEY, True))
-    return RequestOptions(timeout_s, expires=expires, publishing={"serializer": serializer}).changed(options)
+    publishing = {"serializer": serializer}
+    return RequestOptions(timeout_s, expires=expires, publishing=publishing, open_ended=open_ended).changed(options)
 
 
 def checked_timeout(name: str, value: Any) -> float:
@@ -83,3 +115,21 @@ def checked_timeout(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
         raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
     return float(value)
+
+
+def _checked_expiration(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"expiration must be a number of seconds, not {value!r}.")
+    return value
+
+
+def refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Check that all of the user's `options` mean something.
+
+    :raises ConfigurationError: when one does not
+    """
+    if not options.keys() <= _KNOWN:
+        unknown = [f"{name}{did_you_mean(name, _KNOWN)}" for name in options if name not in _KNOWN]
+        raise ConfigurationError(f"an RPC client has no such option: {', '.join(unknown)}.")

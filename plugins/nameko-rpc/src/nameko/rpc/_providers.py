@@ -14,7 +14,7 @@ from nameko.messaging import encode_to_headers
 from nameko.rpc._calls import RpcCall
 from nameko.rpc._client import Client, Context
 from nameko.rpc._observed import observed
-from nameko.rpc._options import RequestOptions, default_options
+from nameko.rpc._options import RequestOptions, default_options, refuse_unknown
 from nameko.rpc._replies import ReplyListener
 from nameko.rpc._topology import get_rpc_exchange
 from nameko.rpc._wire import request_body
@@ -94,13 +94,14 @@ class WorkerCaller:
         return monotonic() - started_at
 
 
-def worker_caller(reply_listener: ReplyListener, options: Mapping[str, Any]) -> WorkerCaller:
+def worker_caller(reply_listener: ReplyListener, options: Mapping[str, Any], *, open_ended: bool) -> WorkerCaller:
     """Makes calls with the user's `options`, and for the rest as the container's configuration says.
 
-    :raises ConfigurationError: when a timeout is not a positive number of seconds
+    :param open_ended: see `RequestOptions`
+    :raises ConfigurationError: when a timeout is not a positive number of seconds, or there is no such option
     """
     container = reply_listener.container
-    merged = default_options(container.config, container.serializer, options)
+    merged = default_options(container.config, container.serializer, options, open_ended=open_ended)
     return WorkerCaller(reply_listener, get_rpc_exchange(container.config).name, merged)
 
 
@@ -116,7 +117,17 @@ class _RpcProvider(DependencyProvider):
 
         :raises ConfigurationError: when a timeout is not a positive number of seconds
         """
-        self._caller = worker_caller(self.rpc_reply_listener, self.options)
+        self._caller = worker_caller(self.rpc_reply_listener, self.options, open_ended=self._is_derived)
+
+    @property
+    def _is_derived(self) -> bool:
+        # A subclass may have options for clients of its own, as in nameko 2.14.
+        return type(self) not in (ServiceRpc, ClusterRpc)
+
+    def _keep(self, options: dict[str, Any]) -> None:
+        if not self._is_derived:
+            refuse_unknown(options)
+        self.options = options
 
     def _client(self, worker_ctx: WorkerContext, service_name: str | None) -> Client:
         if self._caller is None:  # a subclass has a setup() of its own
@@ -130,11 +141,12 @@ class ServiceRpc(_RpcProvider):
     :param target_service: the name of the service
     :param options: `timeout` in seconds, by default the configuration's `RPC_TIMEOUT`; `serializer`, `headers`,
         `expiration` in seconds, `priority`, `delivery_mode`, `compression`, and other properties of the messages
+    :raises ConfigurationError: when there is no such option
     """
 
     def __init__(self, target_service: str, **options: Any) -> None:
         self.target_service = target_service
-        self.options = options
+        self._keep(options)
 
     def describe(self) -> Mapping[str, str]:
         """Which service it calls."""
@@ -149,10 +161,11 @@ class ClusterRpc(_RpcProvider):
     """Injects a client for all services: `self.cluster.service.method(1)`, `self.cluster["service-name"].method(1)`.
 
     :param options: as for `ServiceRpc`
+    :raises ConfigurationError: when there is no such option
     """
 
     def __init__(self, **options: Any) -> None:
-        self.options = options
+        self._keep(options)
 
     def get_dependency(self, worker_ctx: WorkerContext) -> Client:
         """The client, which calls in the name of this worker."""
