@@ -63,6 +63,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--case", action="append", help="only cases whose name contains this (repeatable)")
     parser.add_argument("--part", action="append", choices=PARTS, help="only these parts (repeatable)")
     options = parser.parse_args()
+    for word in options.case or ():
+        if not any(word in each.name for each in figures.CASES):
+            names = "; ".join(each.name for each in figures.CASES)
+            parser.error(f"no case has {word!r} in its name; they are {names}")
     if options.quick:
         options.rounds, options.seconds = 1, 1.0
     return options

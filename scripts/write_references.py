@@ -42,7 +42,9 @@ of the wrong type is refused at start, and a key that looks like a misspelt one 
 keep keys of its own in the same file.
 
 In the file, `${NAME}` stands for an environment variable and `${NAME:default}` for one that need not be set; what is
-filled in is read as YAML. A variable that is not set and has no default leaves nothing, with a warning.
+filled in is read as YAML. A variable that is not set and has no default leaves nothing, with a warning. A value in
+quotes is left as it is, unless it is marked: `!env_var "hello ${NAME}"`, or `!raw_env_var "${TOKEN}"` for what is to
+stay a string whatever it looks like.
 
 A *number of seconds* may have decimals. A default of *none* means that the key is not set.
 """

@@ -26,6 +26,19 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+def test_a_case_that_does_not_exist_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--case", "no such case"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no case has 'no such case' in its name; they are RPC, 50 in flight" in done.stderr
+
+
 @pytest.mark.benchmarks
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(900)

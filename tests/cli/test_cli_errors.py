@@ -51,6 +51,10 @@ Failing = Callable[..., str]
         (["run", "--no-such-option", "service"], "--no-such-option"),
         (["no-such-command"], "No such command 'no-such-command'. See `nameko --help`."),
         (["run", "-d", "max_workers", "service"], "--define takes KEY=YAML, not 'max_workers'."),
+        (
+            ["run", "--broker", "", "service"],
+            "--broker': is empty; leave it out, or give it a value. See `nameko run --help`.",
+        ),
         (["shell", "--interface", "csh"], "'csh' is not one of"),
     ],
 )
@@ -151,6 +155,12 @@ def test_a_configuration_file_that_is_not_there(project: Any, failing: Failing) 
     project.write("service.py", SERVICE)
     message = failing("run", "--config", "nowhere.yaml", "service")
     assert message == "configuration file 'nowhere.yaml' cannot be read: No such file or directory"
+
+
+def test_the_example_in_an_error_can_be_read(failing: Failing) -> None:
+    message = failing("shell", "--broker", "ftp://u:canary@h")
+    assert "`ftp://u:********@h`" in message
+    assert message.count("****") == 2  # of the canary alone
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,33 @@ def test_several_uris_in_one_value() -> None:
     assert "canary" not in mask_text("amqp://u:canary@h1;amqp://u:canary@h2")
 
 
-@pytest.mark.parametrize("key", ["PASSWORD", "db_passwd", "API_KEY", "apikey", "auth-token", "Secret", "credentials"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "PASSWORD",
+        "db_passwd",
+        "DB_PASS",
+        "smtp-pass",
+        "pwd",
+        "pw",
+        "API_KEY",
+        "apikey",
+        "auth-token",
+        "Secret",
+        "credentials",
+    ],
+)
 def test_keys_that_speak_of_secrets(key: str) -> None:
     config = {key: "canary", "nested": {"list": [{key: ["canary", 5]}]}, "plain": "shown"}
     masked = mask_config(config)
     assert "canary" not in str(masked)
     assert masked["plain"] == "shown"
     assert masked["nested"]["list"][0][key] == [MASK, MASK]
+
+
+@pytest.mark.parametrize("key", ["passenger", "BYPASS", "compass_url"])
+def test_keys_that_only_look_like_it(key: str) -> None:
+    assert mask_config({key: "shown"}) == {key: "shown"}
 
 
 def test_keys_declared_secret() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 MASK = "********"
 
-_SECRET_NAME = re.compile(r"password|passwd|passphrase|secret|token|key|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"password|passwd|passphrase|pwd|(?<![a-z])(?:pass|pw)(?![a-z])|secret|token|key|credential", re.IGNORECASE
+)
 # The password of `scheme://user:password@host`. One that holds an unescaped @ or / ends at the last @ of the word.
 _URI_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.\-]*://[^\s:/@]*:)[^\s]*(?=@)", re.IGNORECASE)
 _QUERY_PASSWORD = re.compile(r"([?&;][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE)

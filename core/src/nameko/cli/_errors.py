@@ -63,7 +63,8 @@ def _status(exc: BaseException) -> int | None:
 
 def _message(exc: BaseException) -> str:
     if isinstance(exc, click.UsageError) and exc.ctx is not None:
-        return f"{exc.format_message()} See `{exc.ctx.command_path} --help`."
+        message = exc.format_message()
+        return f"{message}{'' if message.endswith(('.', '?')) else '.'} See `{exc.ctx.command_path} --help`."
     if isinstance(exc, click.ClickException):
         return exc.format_message()
     if isinstance(exc, click.Abort):

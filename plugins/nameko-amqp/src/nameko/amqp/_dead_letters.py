@@ -192,7 +192,7 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
     parts = urlsplit(settings.uris[0])
     target = urlsplit(url or f"http://{parts.hostname or 'localhost'}:15672")
     if target.scheme not in ("http", "https") or not target.hostname:
-        raise CommandError("--management takes a URL like http://user:password@host:15672.")
+        raise CommandError("--management takes a URL like http://host:15672, with user and password before the host.")
     user, password = (target.username or parts.username or "guest"), (target.password or parts.password or "guest")
     place = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{target.path.rstrip('/')}"
     request = urllib.request.Request(

@@ -171,7 +171,8 @@ def _default_uri() -> str:
 
 
 def _check_uri(uri: str) -> SplitResult:
-    example = "expected something like `pyamqp://user:password@host:5672/vhost`"
+    # Without a password, which would be hidden on the command line.
+    example = "expected something like `pyamqp://host:5672/vhost`, with user and password before the host"
     try:
         parts = urlsplit(uri)
         parts.port  # noqa: B018  (parsed, and checked, on access)
