@@ -203,7 +203,9 @@ def test_what_this_user_may_not_declare_or_consume_refuses_the_start(make_broker
     exchange = kombu.Exchange("forbidden-exchange")
     with pytest.raises(BrokerRefused, match="exchange `forbidden-exchange` is not for this user: ACCESS_REFUSED"):
         broker.declare(exchange)
-    with pytest.raises(BrokerRefused, match="queue `forbidden-queue` is not for this user: ACCESS_REFUSED"):
+    with pytest.raises(
+        BrokerRefused, match=r"queue `forbidden-queue` is not for this user: ACCESS_REFUSED.*; see `rabbit"
+    ):
         broker.subscribe(kombu.Queue("forbidden-queue"), lambda message: None)
     broker.declare(QUEUE)
 

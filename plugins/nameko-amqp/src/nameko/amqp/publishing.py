@@ -487,5 +487,7 @@ def refused(entity: kombu.Exchange | kombu.Queue, error: ChannelError) -> Except
             "delete it, or declare it as it is."
         )
     if isinstance(error, AccessRefused):
-        return BrokerRefused(f"{kind} `{entity.name}` is not for this user: {reply}")
+        return BrokerRefused(
+            f"{kind} `{entity.name}` is not for this user: {reply}; see `rabbitmqctl list_permissions -p VHOST`."
+        )
     return error  # type: ignore[no-any-return]
