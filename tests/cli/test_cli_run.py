@@ -56,13 +56,11 @@ def test_the_second_signal_kills(project: Any, tick_service: TickService, number
 
 
 def test_a_service_that_burns_cpu_cannot_hold_off_the_second_signal(project: Any, tick_service: TickService) -> None:
-    tick_service(f"print('begun', flush=True); time.sleep(0.1)\n{' ' * 20}{LOOP}")
+    tick_service(f"time.sleep(0.1); print('begun', flush=True)\n{' ' * 20}{LOOP}")
     process = project.start("run", "ticking")
     process.expect("begun")
-    time.sleep(0.5)  # into the loop
     for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)  # signals that come at once are one
+        process.deliver_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
 
 
@@ -84,8 +82,7 @@ def test_the_third_signal_ends_at_once(project: Any, tick_service: TickService) 
     process.expect("begun")
     sent_at = time.monotonic()
     for _ in range(3):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        process.deliver_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     assert time.monotonic() - sent_at < 1
 
@@ -113,7 +110,7 @@ def test_an_idle_process_notices_a_signal_at_once(project: Any, tick_service: Ti
     path.write_text(path.read_text().replace("spawn_managed_thread(self.run)", "service_name"))
     process = project.start("run", "ticking")
     process.expect("services ready")
-    time.sleep(0.3)  # until the hub waits with nothing to wake it
+    process.expect_idle()
     sent_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
@@ -124,12 +121,12 @@ def test_a_signal_ends_a_start_that_takes_long(project: Any, tick_service: TickS
     path = tick_service("pass")
     path.write_text(
         path.read_text().replace(
-            "def start(self):", "def setup(self):\n        concurrency.sleep(60)\n    def start(self):"
+            "def start(self):",
+            "def setup(self):\n        print('set up', flush=True)\n        concurrency.sleep(60)\n    def start(self):",
         )
     )
     process = project.start("run", "ticking")
-    process.expect("starting services")
-    time.sleep(0.3)
+    process.expect("set up")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout_s=5) == 0
     assert "services ready" not in process.output

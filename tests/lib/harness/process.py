@@ -8,12 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness import procfs
 from harness.journal import PATH_VARIABLE
 
 NAMEKO = [sys.executable, "-m", "nameko"]
@@ -54,14 +55,28 @@ class Process:
 
     def expect(self, text: str, timeout_s: float = 20) -> None:
         """Wait until `text` is in the output."""
+        self._wait_until(lambda: text in self.output, f"{text!r} is not in", timeout_s)
+
+    def expect_idle(self) -> None:
+        """Wait until it waits for something to happen."""
+        self._wait_until(lambda: procfs.is_asleep(self.pid), "never idle")
+
+    def _wait_until(self, condition: Callable[[], bool], complaint: str, timeout_s: float = 20) -> None:
         deadline = time.monotonic() + timeout_s
-        while text not in self.output:
+        while not condition():
             assert self.status is None, f"ended with {self.status}: {self.output}"
-            assert time.monotonic() < deadline, f"{text!r} is not in: {self.output}"
+            assert time.monotonic() < deadline, f"{complaint}: {self.output}"
             time.sleep(0.02)
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def deliver_signal(self, number: signal.Signals) -> None:
+        """Send a signal, and wait until it was taken: one that is sent again before that is not sent at all."""
+        self.send_signal(number)
+        self._wait_until(
+            lambda: self.status is not None or not procfs.is_pending(self.pid, number), f"{number.name} is not taken"
+        )
 
     def kill(self) -> None:
         """End it with SIGKILL."""

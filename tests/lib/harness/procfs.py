@@ -31,3 +31,22 @@ def cpu_s(pid: int) -> float:
     """The processor time it has used, in seconds, in itself and the kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def is_pending(pid: int, signal_number: int) -> bool:
+    """Whether it was sent that signal and has not taken it yet."""
+    mask = int(_status(pid).get("ShdPnd", "0"), 16)
+    return bool(mask >> (signal_number - 1) & 1)
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether it waits for something to happen."""
+    return _status(pid).get("State", "").startswith("S")
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
