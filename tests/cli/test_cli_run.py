@@ -122,7 +122,7 @@ def test_a_signal_ends_a_start_that_takes_long(project: Any, tick_service: TickS
     path.write_text(
         path.read_text().replace(
             "def start(self):",
-            "def setup(self):\n        print('set up', flush=True)\n        concurrency.sleep(60)\n    def start(self):",
+            "def setup(self):\n        print('set up')\n        concurrency.sleep(60)\n    def start(self):",
         )
     )
     process = project.start("run", "ticking")
