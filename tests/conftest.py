@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import signal
 import struct
 import subprocess
-import sys
 import textwrap
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -24,7 +23,9 @@ import pytest
 import pytest_timeout
 
 from harness.missing import missing
+from harness.process import NAMEKO, Process
 from harness.tls import certificates, tls_listener  # noqa: F401
+from harness.waiting import eventually
 from nameko import concurrency
 
 concurrency.monkey_patch()
@@ -124,13 +125,32 @@ def _vhosts() -> _Vhosts:
     return _Vhosts()
 
 
+@contextmanager
+def _virtual_hosts(vhosts: _Vhosts) -> Iterator[Callable[[], str]]:
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"nameko_test_{uuid.uuid4().hex[:10]}")
+        vhosts.create(names[-1])
+        return f"pyamqp://guest:guest@{RABBITMQ_HOST}:{RABBITMQ_PORT}/{names[-1]}"
+
+    yield make
+    for name in names:
+        vhosts.delete(name)
+
+
 @pytest.fixture
 def rabbitmq_uri(_vhosts: _Vhosts) -> Iterator[str]:
     """A virtual host of its own on RabbitMQ."""
-    name = f"nameko_test_{uuid.uuid4().hex[:10]}"
-    _vhosts.create(name)
-    yield f"pyamqp://guest:guest@{RABBITMQ_HOST}:{RABBITMQ_PORT}/{name}"
-    _vhosts.delete(name)
+    with _virtual_hosts(_vhosts) as make:
+        yield make()
+
+
+@pytest.fixture(scope="module")
+def make_rabbitmq_uri(_vhosts: _Vhosts) -> Iterator[Callable[[], str]]:
+    """`make_rabbitmq_uri()`: a virtual host of its own on RabbitMQ, until the module's last test is over."""
+    with _virtual_hosts(_vhosts) as make:
+        yield make
 
 
 @pytest.fixture
@@ -150,18 +170,6 @@ def broker_uri(request: pytest.FixtureRequest) -> str:
 def broker_config(broker_uri: str) -> dict[str, object]:
     """Configuration for `broker_uri`."""
     return {"AMQP_URI": broker_uri}
-
-
-def eventually(condition: Callable[[], object], timeout_s: float = 5, interval_s: float = 0.01) -> object:
-    """Wait until `condition()` is true, and return what it returned; fail when it never is."""
-    deadline = concurrency.original("time").monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if concurrency.original("time").monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {condition}")
-        concurrency.sleep(interval_s)
 
 
 @pytest.fixture(name="eventually")
@@ -263,56 +271,21 @@ def proxy(rabbitmq_uri: str) -> Iterator[Proxy]:
     made.close()
 
 
-class Hosted:
-    """A `nameko run` in a process of its own, its output in a file."""
-
-    def __init__(self, directory: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        self._output_path = directory / "output.txt"
-        with self._output_path.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "nameko", "run", *arguments],
-                cwd=directory,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def output(self) -> str:
-        """What it has written so far, to either stream."""
-        return self._output_path.read_text()
-
-    def expect(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
-        """Wait until it has written what the regular expression matches."""
-        deadline = concurrency.original("time").monotonic() + timeout_s
-        while (found := re.search(pattern, self.output)) is None:
-            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.output}"
-            assert concurrency.original("time").monotonic() < deadline, f"{pattern!r} is not in: {self.output}"
-            concurrency.sleep(0.02)
-        return found
-
-    def stop(self) -> int:
-        """Have it finish; the exit status."""
-        self.process.terminate()
-        return self.process.wait(40)
-
-
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
+def host(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """`host(source, *arguments, environ={}, **config)`: `nameko run` with the services of a module `services`."""
-    hosted: list[Hosted] = []
+    hosted: list[Process] = []
 
-    def start(source: str, *arguments: str, environ: Mapping[str, str] | None = None, **config: object) -> Hosted:
+    def start(source: str, *arguments: str, environ: Mapping[str, str] | None = None, **config: object) -> Process:
         directory = tmp_path / f"host-{len(hosted)}"
         directory.mkdir()
         (directory / "services.py").write_text(textwrap.dedent(source))
         (directory / "config.yaml").write_text(json.dumps(config))
-        command = ["--config", "config.yaml", *arguments, "services"]
-        hosted.append(Hosted(directory, command, environ or {}))
+        command = [*NAMEKO, "run", "--config", "config.yaml", *arguments, "services"]
+        complete_environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})}
+        hosted.append(Process(command, directory, complete_environ, directory / "output.txt"))
         return hosted[-1]
 
     yield start
     for each in hosted:
-        each.process.kill()
-        each.process.wait()
+        each.close()

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,6 @@ from nameko import concurrency
 from nameko.standalone.rpc import ClusterRpcProxy
 
 MODULE_DIRECTORY = Path(__file__).parent / "interop"
-RABBITMQ = "{host}:{port}".format(
-    host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
-    port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
-)
 START_TIMEOUT_S = 60
 CALL_TIMEOUT_S = 20
 
@@ -187,18 +182,16 @@ def clean_environ() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def make_network(_vhosts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Network]]:
+def make_network(
+    make_rabbitmq_uri: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Network]]:
     """`make_network()`: a virtual host of its own."""
-    networks: list[tuple[str, Network]] = []
+    networks: list[Network] = []
 
     def make() -> Network:
-        vhost = f"nameko_test_{uuid.uuid4().hex[:10]}"
-        _vhosts.create(vhost)
-        network = Network(f"pyamqp://guest:guest@{RABBITMQ}/{vhost}", tmp_path_factory.mktemp("network"))
-        networks.append((vhost, network))
-        return network
+        networks.append(Network(make_rabbitmq_uri(), tmp_path_factory.mktemp("network")))
+        return networks[-1]
 
     yield make
-    for vhost, network in networks:
+    for network in networks:
         network.close()
-        _vhosts.delete(vhost)

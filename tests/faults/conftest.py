@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -18,93 +15,25 @@ from urllib.parse import urlsplit
 import amqp
 import pytest
 
+from harness import waiting
+from harness.journal import PATH_VARIABLE, Log
 from harness.node_fixtures import *  # noqa: F403  (fixtures)
+from harness.process import NAMEKO, Process
 from nameko import concurrency
 from nameko.standalone.rpc import ClusterRpcProxy
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-RABBITMQ = "{host}:{port}".format(
-    host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
-    port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
-)
 # So long a process may take to start or end where that is not what is measured.
 PATIENCE_S = 40
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = PATIENCE_S, interval_s: float = 0.02) -> Any:
-    """Wait until `condition()` is true, and return what it returned; fail when it never is."""
-    clock = concurrency.original("time").monotonic
-    deadline = clock() + timeout_s
-    while not (value := condition()):
-        assert clock() < deadline, f"not within {timeout_s} s: {condition}"
-        concurrency.sleep(interval_s)
-    return value
+eventually = partial(waiting.eventually, timeout_s=PATIENCE_S, interval_s=0.02)
 
 
 @pytest.fixture(name="eventually")
 def eventually_fixture() -> Callable[..., Any]:
     """`eventually(condition)`: waits for a condition, with more patience than elsewhere: processes come and go."""
     return eventually
-
-
-@dataclass
-class Hosted:
-    """A process that hosts services, seen from outside."""
-
-    process: subprocess.Popen[bytes]
-    output_path: Path
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def output(self) -> str:
-        return self.output_path.read_text()
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    def rss_bytes(self) -> int:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def wait(self, timeout_s: float = PATIENCE_S) -> int:
-        """Wait for its end; the exit status."""
-        return int(eventually(lambda: None if self.alive else [self.process.returncode], timeout_s)[0])
-
-    def stop(self) -> int:
-        """Have it finish; the exit status. What it has kept and not acknowledged is back in its queue then."""
-        self.send(signal.SIGTERM)
-        return self.wait()
-
-    def kill(self) -> None:
-        """Have it gone."""
-        if self.alive:
-            self.process.kill()
-        concurrency.run_in_native_thread(self.process.wait)
-
-
-class Effects:
-    """The file that handlers write down in what they did, whatever became of them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def __call__(self, *starting_with: object) -> list[list[str]]:
-        """The lines, each split at blanks, of those that start with the given words."""
-        words = [str(word) for word in starting_with]
-        lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [line for line in lines if line[: len(words)] == words]
 
 
 class Raw:
@@ -198,48 +127,35 @@ class Site:
     directory: Path
 
     def __post_init__(self) -> None:
-        self.effects = Effects(self.directory / "effects")
-        self.hosted: list[Hosted] = []
+        self.effects = Log(self.directory / "effects")
+        self._environ = {
+            **os.environ,
+            PATH_VARIABLE: str(self.effects.path),
+            "PYTHONPATH": os.pathsep.join(map(str, (HERE / "services", HERE.parent / "lib", HERE.parents[1]))),
+        }
+        self._hosted: list[Process] = []
         self._closers: list[Callable[[], object]] = []
 
-    def run(self, *services: str, **config: Any) -> Hosted:
+    def run(self, *services: str, **config: Any) -> Process:
         """Host services with `nameko run`, and wait until they consume."""
         hosted = self.start(*services, **config)
         self.wait_until_ready(hosted)
         return hosted
 
-    def wait_until_ready(self, *processes: Hosted) -> None:
+    def wait_until_ready(self, *processes: Process) -> None:
         """Wait until their services consume."""
         for hosted in processes:
-            eventually(partial(self._is_ready, hosted))
+            hosted.expect("services ready", PATIENCE_S)
 
-    def start(self, *services: str, **config: Any) -> Hosted:
+    def start(self, *services: str, **config: Any) -> Process:
         """Host services with `nameko run`; nothing is waited for."""
-        number = len(self.hosted)
+        number = len(self._hosted)
         config_path = self.directory / f"config-{number}.yaml"
         config_path.write_text(json.dumps({"AMQP_URI": self.uri, **config}))
-        output_path = self.directory / f"output-{number}.txt"
-        environ = {
-            **os.environ,
-            "EFFECTS": str(self.effects.path),
-            "PYTHONPATH": f"{HERE / 'services'}{os.pathsep}{ROOT}",
-        }
-        with output_path.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "nameko", "run", "--config", str(config_path), *services],
-                cwd=self.directory,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        hosted = Hosted(process, output_path)
-        self.hosted.append(hosted)
+        command = [*NAMEKO, "run", "--config", str(config_path), *services]
+        hosted = Process(command, self.directory, self._environ, self.directory / f"output-{number}.txt")
+        self._hosted.append(hosted)
         return hosted
-
-    def _is_ready(self, hosted: Hosted) -> bool:
-        assert hosted.alive, hosted.output
-        return "services ready" in hosted.output
 
     def raw(self) -> Raw:
         """A client that knows nothing of nameko."""
@@ -254,28 +170,26 @@ class Site:
         return proxy.start()
 
     def close(self) -> None:
-        for hosted in self.hosted:
-            hosted.kill()
+        for hosted in self._hosted:
+            hosted.close()
         for close in self._closers:
             close()
 
 
 @pytest.fixture(scope="module")
-def make_site(_vhosts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Site]]:
+def make_site(
+    make_rabbitmq_uri: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Site]]:
     """`make_site()`: a virtual host of its own; its processes and clients are gone after the module's last test."""
-    sites: list[tuple[str, Site]] = []
+    sites: list[Site] = []
 
     def make() -> Site:
-        vhost = f"nameko_test_{uuid.uuid4().hex[:10]}"
-        _vhosts.create(vhost)
-        site = Site(f"pyamqp://guest:guest@{RABBITMQ}/{vhost}", tmp_path_factory.mktemp("site"))
-        sites.append((vhost, site))
-        return site
+        sites.append(Site(make_rabbitmq_uri(), tmp_path_factory.mktemp("site")))
+        return sites[-1]
 
     yield make
-    for vhost, site in sites:
+    for site in sites:
         site.close()
-        _vhosts.delete(vhost)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +198,7 @@ def site(make_site: Callable[[], Site]) -> Site:
 
 
 @pytest.fixture(scope="module")
-def subject(site: Site) -> Hosted:
+def subject(site: Site) -> Process:
     """A process with the service under test."""
     return site.run("subject:Subject")
 

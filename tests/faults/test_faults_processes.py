@@ -80,7 +80,7 @@ def test_row_27_what_a_killed_process_had_is_with_another_within_a_second(pair: 
     cluster.subject.work.call_async(0, 3600)
     (line,) = eventually(lambda: site.effects("begun", 0))
     stuck, other = (first, second) if line[-1] == str(first.pid) else (second, first)
-    stuck.send(signal.SIGKILL)
+    stuck.send_signal(signal.SIGKILL)
     started_at = clock()
     eventually(lambda: len(site.effects("begun", 0)) == 2)
     print(f"with another after {clock() - started_at:.2f} s")

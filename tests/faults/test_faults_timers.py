@@ -55,10 +55,10 @@ def test_row_30_ticks_come_on_schedule(timers: Any) -> None:
 
 def test_row_30_a_process_that_stood_still_makes_up_for_nothing_at_once(timers: Any, eventually: Eventually) -> None:
     site, hosted = timers
-    hosted.send(signal.SIGSTOP)
+    hosted.send_signal(signal.SIGSTOP)
     concurrency.sleep(STILL_S)
     since = clock()
-    hosted.send(signal.SIGCONT)
+    hosted.send_signal(signal.SIGCONT)
     eventually(lambda: ticks(site, "steady", since + 1, clock()))
     at_once = len(ticks(site, "steady", since, since + 1))
     print(f"{at_once} ticks in the first second")

@@ -76,16 +76,16 @@ def test_a_busy_process_on_its_socket(host, nameko_health, eventually, broker_ur
     done = ready()
     assert (done.stdout, done.stderr) == ("shop: ready\n", "")
     done = nameko_health("--live", str(runtime / "nameko/health.sock"))
-    assert (done.returncode, done.stdout) == (0, f"process {hosted.process.pid} is alive\n")
+    assert (done.returncode, done.stdout) == (0, f"process {hosted.pid} is alive\n")
     done = ready("--json", f"unix:{runtime}/nameko/health.sock")
-    assert json.loads(done.stdout) == {"ready": True, "pid": hosted.process.pid, "services": {"shop": []}}
+    assert json.loads(done.stdout) == {"ready": True, "pid": hosted.pid, "services": {"shop": []}}
 
 
 @pytest.mark.rabbitmq
 def test_a_broker_that_is_lost_and_found(host, nameko_health, eventually, proxy, tmp_path):
     config = {"AMQP_URI": proxy.uri, "HEALTH_ADDRESS": "127.0.0.1:0"}
     hosted = host(SERVICE, **config)
-    address = hosted.expect(r"HEALTH_ADDRESS: listening on (127\.0\.0\.1:\d+)/health")[1]
+    address = hosted.find(r"HEALTH_ADDRESS: listening on (127\.0\.0\.1:\d+)/health")[1]
     hosted.expect("services ready")
     proxy.refusing = True
     proxy.reset_all()
@@ -102,7 +102,7 @@ def test_a_broker_that_is_lost_and_found(host, nameko_health, eventually, proxy,
 def test_a_broker_that_is_away_at_the_start(host, nameko_health, eventually, proxy):
     proxy.refusing = True
     hosted = host(SERVICE, AMQP_URI=proxy.uri, HEALTH_ADDRESS="127.0.0.1:0", START_TIMEOUT=60)
-    address = hosted.expect(r"HEALTH_ADDRESS: listening on (127\.0\.0\.1:\d+)/health")[1]
+    address = hosted.find(r"HEALTH_ADDRESS: listening on (127\.0\.0\.1:\d+)/health")[1]
     done = nameko_health(address)
     assert (done.returncode, "shop is starting" in done.stdout) == (1, True)
     assert nameko_health("--live", address).returncode == 0
@@ -125,7 +125,7 @@ def test_several_processes(host, nameko_health, tmp_path):
     supervisor = host(SERVICE, "--workers", "2", HEALTH_SOCKET=str(path))
     for index in range(2):
         supervisor.expect(f"HEALTH_SOCKET: listening on unix:{path}{'.1' * index}/health")
-    supervisor.expect(r"(?s)services ready.*services ready")
+    supervisor.find(r"(?s)services ready.*services ready")
     done = nameko_health("--workers", "2", "--json", str(path))
     assert done.returncode == 0
     assert len({json.loads(line)["pid"] for line in done.stdout.splitlines()}) == 2
@@ -157,7 +157,7 @@ def test_a_process_whose_greenthreads_do_not_get_their_turn(host, nameko_health,
                 print("blocking", flush=True)
                 concurrency.original("time").sleep(3600)
     """
-    host(blocking, HEALTH_SOCKET=str(path)).expect("^blocking|\nblocking\n")
+    host(blocking, HEALTH_SOCKET=str(path)).find("^blocking|\nblocking\n")
     done = nameko_health("--live", "--timeout", "0.5", str(path))
     assert (done.returncode, done.stderr) == (75, f"Error: no process answers at unix:{path}: timed out\n")
 

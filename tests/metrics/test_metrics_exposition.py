@@ -55,7 +55,7 @@ def web_url_of(container: ServiceContainer) -> str:
 
 
 def url_of(hosted: Any) -> str:
-    found = hosted.expect(LISTENING)
+    found = hosted.find(LISTENING)
     return f"http://{found[1]}{found[2]}"
 
 
@@ -147,9 +147,9 @@ def test_an_address_in_use_ends_the_start(host, run_container):
     with pytest.raises(ConfigurationError, match="METRICS_ADDRESS must be"):
         run_container(type("Service", (), {"name": "service"}), METRICS_ADDRESS="nowhere")
     first = host(SHOP, METRICS_ADDRESS="127.0.0.1:0")
-    address = first.expect(LISTENING)[1]
+    address = first.find(LISTENING)[1]
     second = host(SHOP, METRICS_ADDRESS=address)
-    assert second.process.wait(40) == 1
+    assert second.wait() == 1
     assert second.output.count(f"METRICS_ADDRESS: cannot listen on {address}: Address already in use") == 1
     assert "Traceback" not in second.output
 

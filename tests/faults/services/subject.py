@@ -1,6 +1,6 @@
 """The service under test: does what it is told, writes down what it did, and tells what only its process can know.
 
-`nameko run subject` hosts it; the file to write to comes from the environment.
+`nameko run subject` hosts it; what it did is in the journal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from greenlet import greenlet
 from kombu import Exchange, Queue
 
+from harness.journal import log
 from nameko import concurrency
 from nameko.amqp import Broker, Retry
 from nameko.events import event_handler
@@ -23,14 +24,6 @@ from nameko.messaging import Delivery, consume
 from nameko.rpc import ClusterRpc, RpcCall, RpcProxy, rpc
 
 ORDERS = Queue("orders", exchange=Exchange("orders", durable=True), routing_key="order", durable=True)
-
-
-def write_down(*words: object) -> None:
-    """Add a line to the file of effects. One write to a file opened for appending is whole, whoever does it."""
-    line = " ".join(map(str, (*words, os.getpid()))) + "\n"
-    fd = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(fd, line.encode())
-    os.close(fd)
 
 
 class Unprintable(Exception):
@@ -140,9 +133,9 @@ class Subject:
 
     @rpc
     def work(self, number: int, seconds: float = 0) -> int:
-        write_down("begun", number)
+        log("begun", number)
         concurrency.sleep(seconds)
-        write_down("done", number)
+        log("done", number)
         return number
 
     @rpc
@@ -176,7 +169,7 @@ class Subject:
 
     @event_handler("outside", "happened")
     def note(self, payload: Any) -> None:
-        write_down("event", payload)
+        log("event", payload)
         if isinstance(payload, str) and payload in FAILURES:
             FAILURES[payload]()
 
@@ -190,7 +183,7 @@ class Subject:
 
     @consume(ORDERS)
     def take(self, payload: Any) -> None:
-        write_down("order", payload)
+        log("order", payload)
 
 
 class Target:
@@ -239,7 +232,7 @@ class Deliveries:
 
     @event_handler("outside", "told")
     def take(self, payload: Any) -> None:
-        write_down("delivered", payload["number"], self.delivery.redelivered)
+        log("delivered", payload["number"], self.delivery.redelivered)
         concurrency.sleep(payload["seconds"])
 
 
@@ -248,7 +241,7 @@ class Failing:
 
     @event_handler("outside", "failing", requeue_on_error=True)
     def always(self, payload: Any) -> None:
-        write_down("tried", payload, time.monotonic())
+        log("tried", payload, time.monotonic())
         raise concurrency.Timeout(None)
 
 

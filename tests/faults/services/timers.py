@@ -6,8 +6,9 @@ import itertools
 import time
 from typing import Any
 
-from subject import FAILURES, write_down
+from subject import FAILURES
 
+from harness.journal import log
 from nameko import concurrency
 from nameko.timer import timer
 
@@ -30,26 +31,26 @@ class Timers:
 
     @timer(interval=0.2)
     def steady(self) -> None:
-        write_down("steady", time.monotonic())
+        log("steady", time.monotonic())
 
     @timer(interval=0.2)
     def clock_is_set(self) -> None:
         global _offset_s
-        write_down("clock_is_set", time.monotonic())
+        log("clock_is_set", time.monotonic())
         _offset_s += next(self.steps)
 
     @timer(interval=0.05)
     def overruns(self) -> None:
         started_at = time.monotonic()
         concurrency.sleep(0.3)
-        write_down("overruns", started_at, time.monotonic() - started_at)
+        log("overruns", started_at, time.monotonic() - started_at)
 
     @timer(interval=0.2)
     def raises(self) -> Any:
-        write_down("raises", time.monotonic())
+        log("raises", time.monotonic())
         return FAILURES[next(self.failures)]()
 
     @timer(interval=0.2)
     def leaves_a_timeout(self) -> None:
-        write_down("leaves_a_timeout", time.monotonic())
+        log("leaves_a_timeout", time.monotonic())
         concurrency.Timeout(0.05)

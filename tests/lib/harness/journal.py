@@ -17,10 +17,11 @@ class Log:
         self.path = path
         path.touch()
 
-    def __call__(self, *starting_with: str) -> list[list[str]]:
+    def __call__(self, *starting_with: object) -> list[list[str]]:
         """The lines, each split at blanks, of those that start with the given words."""
+        words = [str(word) for word in starting_with]
         lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [line for line in lines if line[: len(starting_with)] == list(starting_with)]
+        return [line for line in lines if line[: len(words)] == words]
 
 
 def log(*words: object) -> None:
@@ -31,7 +32,7 @@ def log(*words: object) -> None:
 
 def logged(*starting_with: object) -> list[list[str]]:
     """The lines that start with the given words, for a process that has to know what others have done."""
-    return Log(Path(os.environ[PATH_VARIABLE]))(*map(str, starting_with))
+    return Log(Path(os.environ[PATH_VARIABLE]))(*starting_with)
 
 
 @cache

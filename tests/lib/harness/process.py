@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from harness import procfs
 from harness.journal import PATH_VARIABLE
+
+_Found = TypeVar("_Found")
 
 NAMEKO = [sys.executable, "-m", "nameko"]
 
@@ -53,20 +56,29 @@ class Process:
         """Its exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def expect(self, text: str, timeout_s: float = 20) -> None:
+    @property
+    def alive(self) -> bool:
+        return self.status is None
+
+    def expect(self, text: str, timeout_s: float = 40) -> None:
         """Wait until `text` is in the output."""
         self._wait_until(lambda: text in self.output, f"{text!r} is not in", timeout_s)
+
+    def find(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
+        """Wait until the output has what the regular expression matches."""
+        return self._wait_until(lambda: re.search(pattern, self.output), f"{pattern!r} is not in", timeout_s)
 
     def expect_idle(self) -> None:
         """Wait until it waits for something to happen."""
         self._wait_until(lambda: procfs.is_asleep(self.pid), "never idle")
 
-    def _wait_until(self, condition: Callable[[], bool], complaint: str, timeout_s: float = 20) -> None:
+    def _wait_until(self, condition: Callable[[], _Found | None], complaint: str, timeout_s: float = 40) -> _Found:
         deadline = time.monotonic() + timeout_s
-        while not condition():
+        while not (found := condition()):
             assert self.status is None, f"ended with {self.status}: {self.output}"
             assert time.monotonic() < deadline, f"{complaint}: {self.output}"
             time.sleep(0.02)
+        return found
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -81,16 +93,21 @@ class Process:
     def kill(self) -> None:
         """End it with SIGKILL."""
         self._process.kill()
+        self._process.wait()
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = 40) -> int:
         """Wait for its end; the exit status."""
         return self._process.wait(timeout_s)
 
+    def stop(self) -> int:
+        """Have it finish; the exit status. What it has kept and not acknowledged is back in its queue then."""
+        self.send_signal(signal.SIGTERM)
+        return self.wait()
+
     def close(self) -> None:
         """Make sure that it is gone."""
-        if self.status is None:
-            self._process.kill()
-        self._process.wait()
+        if self.alive:
+            self.kill()
 
 
 class Processes:
