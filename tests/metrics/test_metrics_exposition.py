@@ -66,10 +66,11 @@ def test_services_in_a_process(host, scrape, eventually, broker_uri):
     eventually(lambda: scrape(url)("nameko_workers_total", **SOLD, outcome="success") > 1, timeout_s=20)
     metrics = scrape(url)
     assert metrics("nameko_worker_wait_seconds_count", **SOLD) > 1
-    assert metrics("nameko_ready", service="shop") == metrics("nameko_ready", service="customer") == 1
     assert metrics("nameko_amqp_connected", service="shop", connection="consume") == 1
     assert metrics("nameko_amqp_messages_rejected_total", service="customer") == 0
     assert metrics("process_resident_memory_bytes") > 1_000_000
+    for service in ("shop", "customer"):  # not while greenthreads have to wait for their turn, on a busy machine
+        eventually(lambda service=service: scrape(url)("nameko_ready", service=service) == 1, timeout_s=20)
     assert hosted.stop() == 0
 
 
