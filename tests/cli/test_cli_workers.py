@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-TICKS = 'print("tick", os.getpid(), os.environ["NAMEKO_WORKER_INDEX"], flush=True)'
+# In one write: the processes share their output.
+TICKS = "sys.stdout.write(f\"tick {os.getpid()} {os.environ['NAMEKO_WORKER_INDEX']}\\n\")"
 
 
 @pytest.fixture
 def ticks(project: Any, tick_service: Callable[[str], Path], eventually: Callable[..., Any]) -> Callable[..., Any]:
     """`ticks(process, count)`: waits until so many workers tick at once; their pids by their numbers."""
     module = tick_service(TICKS)
-    module.write_text("import os\n" + module.read_text())
+    module.write_text("import os, sys\n" + module.read_text())
 
     def latest(process: Any) -> dict[str, int]:
         lines = [line.split() for line in process.output.splitlines() if line.startswith("tick ")]
@@ -114,6 +115,38 @@ def test_ctrl_c_in_a_terminal_drains(project: Any, tick_service: Any) -> None:
     terminal.expect("done")
     assert terminal.wait() == 0
     assert "killing services" not in terminal.output
+
+
+def test_a_process_that_is_still_starting_when_its_supervisor_ends(project: Any, eventually: Any) -> None:
+    project.write(
+        "orphan.py",
+        """
+        import os, signal, time
+        from nameko.timer import timer
+
+        supervisor = os.getppid()
+        open("pid", "w").write(str(os.getpid()))
+        os.kill(supervisor, signal.SIGKILL)
+        while os.getppid() == supervisor:
+            time.sleep(0.01)
+
+        class Orphan:
+            name = "orphan"
+
+            @timer(interval=60)
+            def tick(self):
+                pass
+        """,
+    )
+    process = project.start("run", "--workers", "2", "orphan")
+    process.wait()
+    pid = int((project.path / "pid").read_text())
+    try:
+        eventually(lambda: not _runs(pid), timeout_s=20)
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    assert "the supervisor has ended: stopping as well" in process.output
 
 
 def test_a_process_that_does_not_stop_is_killed(project: Any, ticks: Any) -> None:

@@ -53,7 +53,7 @@ class ServiceProcess:
             self.link, theirs = map(on_failure.enter_context, socket.socketpair())
             environ = {
                 **os.environ,
-                LINK_VARIABLE: f"{os.getpid()}:{theirs.fileno()}",
+                LINK_VARIABLE: str(theirs.fileno()),
                 WORKER_INDEX_VARIABLE: str(index),
                 WORKER_COUNT_VARIABLE: str(count),
             }

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from functools import cache
 
-#: `<pid of the supervisor>:<file descriptor>`; both must fit, since programs that a service starts inherit it.
+#: The file descriptor.
 LINK_VARIABLE = "NAMEKO_SUPERVISOR"
 #: What a process sends when its services have started.
 READY = b"r"
@@ -23,10 +24,15 @@ def wants_supervisor(args: Sequence[str]) -> bool:
     return supervisor_fd() is None and any(arg.partition("=")[0] in _SUPERVISOR_OPTIONS for arg in args)
 
 
+@cache
 def supervisor_fd() -> int | None:
-    """The file descriptor of the line to the supervisor; None in a process that has no supervisor."""
-    pid, _, fd = os.environ.get(LINK_VARIABLE, "").partition(":")
-    return int(fd) if pid == str(os.getppid()) else None
+    """The file descriptor of the line to the supervisor; None in a process that never had one.
+
+    It is taken out of the environment, so that programs that a service starts do not find it. Who the parent is says
+    nothing: the supervisor may be gone by now.
+    """
+    fd = os.environ.pop(LINK_VARIABLE, None)
+    return None if fd is None else int(fd)
 
 
 class SupervisorLink:
