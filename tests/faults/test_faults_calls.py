@@ -39,7 +39,8 @@ def median_echo_s(raw: Any) -> float:
 def call_in_vain(raw: Any, service: str, method: str, times: int) -> dict[str, Any]:
     """Have the service call; what came of it, and what is left of it that was not there before."""
     before = figures(raw)
-    done = raw.call("subject.call_repeatedly", service, method, times)["result"]
+    patience_s = 40 + times / 50
+    done = raw.call("subject.call_repeatedly", service, method, times, patience_s=patience_s)["result"]
     after = figures(raw)
     left = {key: after[key] - before[key] for key in ("calls", "greenthreads")}
     return {"outcomes": done["outcomes"], "left": left, "seconds": done["seconds"]}
