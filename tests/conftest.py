@@ -27,6 +27,8 @@ from harness.process import NAMEKO, Process
 from harness.tls import certificates, tls_listener  # noqa: F401
 from harness.waiting import eventually
 from nameko import concurrency
+from nameko.containers import ServiceContainer
+from nameko.plugins import PluginManager
 
 concurrency.monkey_patch()
 
@@ -269,6 +271,29 @@ def proxy(rabbitmq_uri: str) -> Iterator[Proxy]:
     made.uri = rabbitmq_uri.replace(f"@{parts.hostname}:{parts.port}", f"@127.0.0.1:{made.address[1]}")  # type: ignore[attr-defined]
     yield made
     made.close()
+
+
+@pytest.fixture
+def start_container() -> Iterator[Callable[..., ServiceContainer]]:
+    """`start_container(service_cls, config, plugins=None)`: a container that runs until the test is over."""
+    containers: list[ServiceContainer] = []
+
+    def start(service_cls: type, config: dict[str, Any], plugins: PluginManager | None = None) -> ServiceContainer:
+        containers.append(ServiceContainer(service_cls, config, plugins=plugins))
+        containers[-1].start()
+        return containers[-1]
+
+    yield start
+    for container in containers:
+        container.kill()
+
+
+@pytest.fixture
+def start(
+    broker_config: dict[str, object], start_container: Callable[..., ServiceContainer]
+) -> Callable[..., ServiceContainer]:
+    """`start(service_cls, **config)` runs a service on the broker of this test."""
+    return lambda service_cls, **config: start_container(service_cls, {**broker_config, **config})
 
 
 @pytest.fixture

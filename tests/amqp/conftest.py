@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,16 +24,11 @@ class Service:
 
 
 @pytest.fixture
-def make_broker() -> Iterator[Callable[..., Broker]]:
+def make_broker(start_container: Callable[..., ServiceContainer]) -> Callable[..., Broker]:
     """`make_broker(uri, **config)`: the `Broker` of a started container of its own."""
-    containers: list[ServiceContainer] = []
 
     def make(uri: str, **config: Any) -> Broker:
-        container = ServiceContainer(Service, {"AMQP_URI": uri, **config})
-        containers.append(container)
-        container.start()
+        container = start_container(Service, {"AMQP_URI": uri, **config})
         return next(iter(container.dependencies)).broker  # type: ignore[no-any-return]
 
-    yield make
-    for container in containers:
-        container.kill()
+    return make

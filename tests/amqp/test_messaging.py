@@ -22,7 +22,7 @@ from nameko.extensions import DependencyProvider
 from nameko.messaging import Consumer, Publisher, consume
 from nameko.testing.services import entrypoint_hook
 
-Run = Callable[..., ServiceContainer]
+Start = Callable[..., ServiceContainer]
 Eventually = Callable[..., Any]
 
 ORDERS = Exchange("orders", type="topic", durable=True)
@@ -70,22 +70,6 @@ def outside(broker_uri: str) -> Iterator[Outside]:
 
 
 @pytest.fixture
-def run(broker_config: dict[str, Any]) -> Iterator[Run]:
-    """`run(service_cls, **config)` starts a service on the broker of this test."""
-    containers: list[ServiceContainer] = []
-
-    def start(service_cls: type, **config: Any) -> ServiceContainer:
-        container = ServiceContainer(service_cls, {**broker_config, **config})
-        containers.append(container)
-        container.start()
-        return container
-
-    yield start
-    for container in containers:
-        container.kill()
-
-
-@pytest.fixture
 def calls() -> list[Any]:
     """What the service did."""
     return []
@@ -119,27 +103,27 @@ def fail(order: Any) -> None:
 
 class TestConsuming:
     def test_the_method_gets_the_body_and_the_message_is_done_with(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls))
+        container = start(packer(calls))
         outside.send({"id": 1, "what": "tëa"})
         eventually(lambda: calls == [{"id": 1, "what": "tëa"}])
         container.stop()
         assert outside.depth() == 0
 
     def test_a_message_that_waits_before_the_service_starts_is_not_lost(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         outside.declare(QUEUE)
         outside.send("early")
-        run(packer(calls))
+        start(packer(calls))
         eventually(lambda: calls == ["early"])
 
     @pytest.mark.parametrize("falsy", [None, 0, "", [], {}, False])
     def test_bodies_may_be_anything(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, falsy: Any
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, falsy: Any
     ) -> None:
-        run(packer(calls))
+        start(packer(calls))
         outside.send(falsy)
         eventually(lambda: len(calls) == 1)
         assert calls == [falsy]
@@ -156,13 +140,13 @@ class TestConsuming:
         ids=repr,
     )
     def test_an_error_is_the_end_of_the_message_too(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, outcome: BaseException
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, outcome: BaseException
     ) -> None:
         def raise_first(order: Any) -> None:
             if order == "first":
                 raise outcome
 
-        container = run(packer(calls, raise_first, expected_exceptions=ValueError))
+        container = start(packer(calls, raise_first, expected_exceptions=ValueError))
         outside.send("first")
         outside.send("second")
         eventually(lambda: calls == ["first", "second"])
@@ -170,10 +154,10 @@ class TestConsuming:
         assert outside.depth() == 0
 
     def test_only_as_many_messages_are_taken_as_there_are_workers(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         gate = concurrency.Event()
-        run(packer(calls, lambda order: gate.wait()), max_workers=2)
+        start(packer(calls, lambda order: gate.wait()), max_workers=2)
         for number in range(5):
             outside.send(number)
         eventually(lambda: len(calls) == 2)
@@ -182,10 +166,10 @@ class TestConsuming:
         eventually(lambda: sorted(calls) == [0, 1, 2, 3, 4])
 
     def test_or_as_many_as_the_declaration_says(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         gate = concurrency.Event()
-        run(packer(calls, lambda order: gate.wait(), prefetch_count=1), max_workers=5)
+        start(packer(calls, lambda order: gate.wait(), prefetch_count=1), max_workers=5)
         for number in range(3):
             outside.send(number)
         eventually(lambda: len(calls) == 1)
@@ -194,7 +178,7 @@ class TestConsuming:
         eventually(lambda: len(calls) == 3)
 
     def test_several_queues_and_methods(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         class Service:
             name = "service"
@@ -208,16 +192,16 @@ class TestConsuming:
             def third(self, body: Any) -> None:
                 calls.append(("third", body))
 
-        run(Service)
+        start(Service)
         for queue in ("one", "two", "three"):
             outside.send(queue, exchange="", routing_key=queue)
         eventually(lambda: sorted(calls) == [("both", "one"), ("both", "two"), ("third", "three")])
 
-    def test_instances_share_the_work(self, run: Run, outside: Outside, eventually: Eventually) -> None:
+    def test_instances_share_the_work(self, start: Start, outside: Outside, eventually: Eventually) -> None:
         first: list[Any] = []
         second: list[Any] = []
-        run(packer(first))
-        run(packer(second))
+        start(packer(first))
+        start(packer(second))
         for number in range(10):
             outside.send(number)
         eventually(lambda: sorted(first + second) == list(range(10)))
@@ -226,7 +210,7 @@ class TestConsuming:
 
 class TestContext:
     def test_headers_become_context_data(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         class Service:
             name = "service"
@@ -236,7 +220,7 @@ class TestContext:
             def pack(self, order: Any) -> None:
                 calls.append(self.context)
 
-        run(Service)
+        start(Service)
         outside.send(
             "x", headers={"nameko.call_id_stack": ["first.call.1"], "nameko.user_id": "me", "trace": {"span": 1}}
         )
@@ -248,9 +232,9 @@ class TestContext:
 
     @pytest.mark.parametrize("stack", [5, "text", [1, 2], {"a": 1}], ids=repr)
     def test_nonsense_in_headers_hurts_nobody(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, stack: Any
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, stack: Any
     ) -> None:
-        run(packer(calls))
+        start(packer(calls))
         outside.send("nonsense", headers={"nameko.call_id_stack": stack})
         outside.send("sense")
         eventually(lambda: calls == ["nonsense", "sense"])
@@ -276,14 +260,14 @@ class TestPoison:
     )
     def test_what_cannot_be_decoded_is_rejected_and_nothing_else_happens(
         self,
-        run: Run,
+        start: Start,
         outside: Outside,
         calls: list[Any],
         eventually: Eventually,
         caplog: pytest.LogCaptureFixture,
         options: dict[str, Any],
     ) -> None:
-        container = run(packer(calls, requeue_on_error=True))
+        container = start(packer(calls, requeue_on_error=True))
         outside.send(**options)
         outside.send("good")
         eventually(lambda: calls == ["good"])
@@ -296,9 +280,9 @@ class TestPoison:
 
 class TestGivingBack:
     def test_with_requeue_on_error_a_message_is_tried_again_but_not_hotly(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls, fail, requeue_on_error=True), RETRY_DELAY=0.2)
+        container = start(packer(calls, fail, requeue_on_error=True), RETRY_DELAY=0.2)
         started = time.monotonic()
         outside.send("never")
         eventually(lambda: len(calls) >= 3)
@@ -308,35 +292,35 @@ class TestGivingBack:
         eventually(lambda: outside.depth() == 1)
         assert calls == ["never"] * 3
 
-    def test_until_it_succeeds(self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
+    def test_until_it_succeeds(self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
         def fail_once(order: Any) -> None:
             if len(calls) == 1:
                 fail(order)
 
-        container = run(packer(calls, fail_once, requeue_on_error=True))
+        container = start(packer(calls, fail_once, requeue_on_error=True))
         outside.send("twice")
         eventually(lambda: calls == ["twice", "twice"])
         container.stop()
         assert outside.depth() == 0
 
     def test_others_are_handled_meanwhile(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        run(packer(calls, lambda order: fail(order) if order == "bad" else None, requeue_on_error=True))
+        start(packer(calls, lambda order: fail(order) if order == "bad" else None, requeue_on_error=True))
         outside.send("bad")
         eventually(lambda: calls == ["bad"])
         outside.send("good")
         eventually(lambda: calls[:2] == ["bad", "good"])
 
     def test_what_fails_while_the_service_stops_waits_for_the_next_one(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         def fail_slowly(order: Any) -> None:
             gate.wait()
             fail(order)
 
         gate = concurrency.Event()
-        container = run(packer(calls, fail_slowly, requeue_on_error=True))
+        container = start(packer(calls, fail_slowly, requeue_on_error=True))
         outside.send("during the stop")
         eventually(lambda: len(calls) == 1)
         stopping = concurrency.spawn(container.stop)
@@ -346,27 +330,27 @@ class TestGivingBack:
         eventually(lambda: outside.depth() == 1)
         assert len(calls) == 1
         again: list[Any] = []
-        run(packer(again))
+        start(packer(again))
         eventually(lambda: again == ["during the stop"])
 
     def test_a_service_that_is_killed_leaves_its_messages_to_others(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls, lambda order: concurrency.sleep(60), requeue_on_error=True), max_workers=1)
+        container = start(packer(calls, lambda order: concurrency.sleep(60), requeue_on_error=True), max_workers=1)
         outside.send("running")
         outside.send("waiting for a worker")
         eventually(lambda: calls == ["running"])
         container.kill()
         eventually(lambda: outside.depth() == 2)
         again: list[Any] = []
-        run(packer(again))
+        start(packer(again))
         eventually(lambda: sorted(again) == ["running", "waiting for a worker"])
 
     def test_a_service_that_stops_finishes_what_runs_and_gives_back_the_rest(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         gate = concurrency.Event()
-        container = run(packer(calls, lambda order: gate.wait(), prefetch_count=3), max_workers=1)
+        container = start(packer(calls, lambda order: gate.wait(), prefetch_count=3), max_workers=1)
         for number in range(3):
             outside.send(number)
         eventually(lambda: calls == [0])
@@ -378,10 +362,10 @@ class TestGivingBack:
         assert calls in ([0], [0, 1])
 
     def test_a_service_that_stops_begins_with_nothing_that_waits_for_a_worker(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         gates = [concurrency.Event() for _ in range(3)]
-        container = run(packer(calls, lambda order: gates[order].wait(), prefetch_count=3), max_workers=2)
+        container = start(packer(calls, lambda order: gates[order].wait(), prefetch_count=3), max_workers=2)
         for number in range(3):
             outside.send(number)
         eventually(lambda: sorted(calls) == [0, 1])
@@ -395,7 +379,7 @@ class TestGivingBack:
 
     @pytest.mark.parametrize(("requeue", "left"), [(False, 0), (True, 1)])
     def test_a_service_that_cannot_be_instantiated_has_failed(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, requeue: bool, left: int
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, requeue: bool, left: int
     ) -> None:
         class Broken:
             name = "broken"
@@ -408,16 +392,16 @@ class TestGivingBack:
             def pack(self, order: Any) -> None:
                 raise AssertionError("not reached")
 
-        container = run(Broken)
+        container = start(Broken)
         outside.send("x")
         eventually(lambda: calls == ["made"])
         container.stop()
         eventually(lambda: outside.depth() == left)
 
     def test_a_container_that_goes_down_refuses_work(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls))
+        container = start(packer(calls))
 
         def refuse(*arguments: Any, **kwargs: Any) -> None:
             calls.append("refused")
@@ -432,7 +416,7 @@ class TestGivingBack:
 
 
 class TestOverriding:
-    def test_handling_a_message(self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
+    def test_handling_a_message(self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
         class Unwrapping(Consumer):
             def handle_message(self, body: Any, message: Any) -> None:
                 if body is None:
@@ -447,7 +431,7 @@ class TestOverriding:
             def pack(self, order: Any) -> None:
                 calls.append(order)
 
-        container = run(Service)
+        container = start(Service)
         outside.send(None)
         outside.send({"wrapped": 1})
         eventually(lambda: calls == [1])
@@ -455,7 +439,7 @@ class TestOverriding:
         assert outside.depth() == 0
 
     def test_the_result_that_dependencies_see(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         class Doubling(Consumer):
             def handle_result(
@@ -476,11 +460,11 @@ class TestOverriding:
             def pack(self, order: Any) -> Any:
                 return order
 
-        run(Service)
+        start(Service)
         outside.send(21)
         eventually(lambda: calls == [42])
 
-    def test_settling_a_message(self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
+    def test_settling_a_message(self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
         class Rejecting(Consumer):
             def handle_message_processed(self, message: Any, result: Any = None, exc_info: Any = None) -> None:
                 message.reject()
@@ -493,7 +477,7 @@ class TestOverriding:
             def pack(self, order: Any) -> None:
                 pass
 
-        container = run(Service)
+        container = start(Service)
         outside.send("x")
         eventually(lambda: calls == ["rejected"])
         container.stop()
@@ -502,7 +486,7 @@ class TestOverriding:
 
 class TestDeclaration:
     @pytest.mark.parametrize("queue", [None, "to-pack", ORDERS], ids=repr)
-    def test_a_queue_is_needed(self, run: Run, queue: Any) -> None:
+    def test_a_queue_is_needed(self, start: Start, queue: Any) -> None:
         class Service:
             name = "service"
 
@@ -511,12 +495,12 @@ class TestDeclaration:
                 pass
 
         with pytest.raises(ConfigurationError, match="`queue` must be a kombu"):
-            run(Service)
+            start(Service)
 
-    def test_a_queue_that_is_different_is_named(self, run: Run, outside: Outside, calls: list[Any]) -> None:
+    def test_a_queue_that_is_different_is_named(self, start: Start, outside: Outside, calls: list[Any]) -> None:
         outside.declare(Queue("to-pack", durable=False))
         with pytest.raises(ConfigurationError, match=r"`to-pack`.*'durable'"):
-            run(packer(calls))
+            start(packer(calls))
 
     def test_public_names_say_where_they_are_found(self) -> None:
         assert Consumer.__module__ == Publisher.__module__ == "nameko.messaging"
@@ -540,8 +524,8 @@ class Shop:
 
 class TestPublishing:
     @pytest.fixture
-    def shop(self, run: Run, outside: Outside) -> ServiceContainer:
-        container = run(Shop)
+    def shop(self, start: Start, outside: Outside) -> ServiceContainer:
+        container = start(Shop)
         outside.declare(QUEUE)
         return container
 
@@ -570,7 +554,7 @@ class TestPublishing:
         assert own.startswith("shop.send.")
         assert headers == {"nameko.user_id": "me", "own": 1}
 
-    def test_context_data_is_read_when_the_message_is_sent(self, run: Run, outside: Outside) -> None:
+    def test_context_data_is_read_when_the_message_is_sent(self, start: Start, outside: Outside) -> None:
         class Late:
             name = "late"
             publish = Publisher(exchange=ORDERS)
@@ -581,7 +565,7 @@ class TestPublishing:
                 self.context.data["language"] = "fr"
                 self.publish(body, routing_key="paid")
 
-        container = run(Late)
+        container = start(Late)
         outside.declare(QUEUE)
         with entrypoint_hook(container, "send") as send:
             send("x")
@@ -619,7 +603,7 @@ class TestPublishing:
         send("by queue", method="send_anywhere", routing_key="other")
         assert [outside.get("other").payload for _ in range(3)] == ["by entity", "by name", "by queue"]
 
-    def test_what_is_to_be_declared_is(self, run: Run, send: Callable[..., None], outside: Outside) -> None:
+    def test_what_is_to_be_declared_is(self, start: Start, send: Callable[..., None], outside: Outside) -> None:
         send("x", routing_key="new", declare=[Queue("new", exchange=ORDERS, routing_key="new")])
         assert outside.get("new").payload == "x"
 
@@ -632,14 +616,14 @@ class TestPublishing:
                 self.publish(body, exchange="", routing_key="from-start")
                 self.publish(body, routing_key="nobody")
 
-        container = run(Declaring)
+        container = start(Declaring)
         assert outside.depth("from-start") == 0
         outside.channel.exchange_declare("mine", "direct", passive=True)
         with entrypoint_hook(container, "send") as declared_send:
             declared_send("y")
         assert outside.get("from-start").payload == "y"
 
-    def test_the_exchange_may_say_how_its_messages_are_kept(self, run: Run, outside: Outside) -> None:
+    def test_the_exchange_may_say_how_its_messages_are_kept(self, start: Start, outside: Outside) -> None:
         class Service:
             name = "service"
             publish = Publisher(exchange=Exchange("mine", delivery_mode="transient"))
@@ -648,14 +632,14 @@ class TestPublishing:
             def send(self, body: Any, **options: Any) -> None:
                 self.publish(body, routing_key="k", **options)
 
-        container = run(Service)
+        container = start(Service)
         outside.declare(Queue("q", exchange=Exchange("mine"), routing_key="k"))
         with entrypoint_hook(container, "send") as send:
             send("x")
             send("x", delivery_mode=2)
         assert [outside.get("q").properties["delivery_mode"] for _ in range(2)] == [1, 2]
 
-    def test_a_queue_in_place_of_an_exchange_is_deprecated(self, run: Run, outside: Outside) -> None:
+    def test_a_queue_in_place_of_an_exchange_is_deprecated(self, start: Start, outside: Outside) -> None:
         with pytest.warns(DeprecationWarning, match="pass its exchange"):
 
             class Old:
@@ -667,7 +651,7 @@ class TestPublishing:
                     self.publish(body, routing_key="paid")
 
         with pytest.warns(DeprecationWarning, match="pass its exchange"):
-            container = run(Old)
+            container = start(Old)
         with entrypoint_hook(container, "send") as send:
             send("x")
         assert outside.get("to-pack").payload == "x"
@@ -697,7 +681,7 @@ class TestPublishing:
             send("lost", routing_key="nobody", mandatory=True, use_confirms=False)
             eventually(lambda: "to exchange `orders` with routing key `nobody` was not published" in caplog.text)
 
-    def test_options_that_do_not_exist_are_refused(self, run: Run, send: Callable[..., None]) -> None:
+    def test_options_that_do_not_exist_are_refused(self, start: Start, send: Callable[..., None]) -> None:
         with pytest.raises(TypeError, match="no option serialiser"):
             send("x", serialiser="yaml")
 
@@ -706,14 +690,14 @@ class TestPublishing:
             publish = Publisher(exchange=ORDERS, expire=5)
 
         with pytest.raises(ConfigurationError, match="no such option: expire"):
-            run(Mistaken)
+            start(Mistaken)
 
-    def test_an_exchange_that_is_different_is_named(self, run: Run, outside: Outside) -> None:
+    def test_an_exchange_that_is_different_is_named(self, start: Start, outside: Outside) -> None:
         outside.channel.exchange_declare("orders", "fanout", durable=True, auto_delete=False)
         with pytest.raises(ConfigurationError, match=r"`orders`.*'type'"):
-            run(Shop)
+            start(Shop)
 
-    def test_another_serializer(self, run: Run, outside: Outside) -> None:
+    def test_another_serializer(self, start: Start, outside: Outside) -> None:
         class Yaml:
             name = "yaml"
             publish = Publisher(exchange=ORDERS, serializer="yaml")
@@ -722,7 +706,7 @@ class TestPublishing:
             def send(self, body: Any) -> None:
                 self.publish(body, routing_key="paid")
 
-        container = run(Yaml)
+        container = start(Yaml)
         outside.declare(QUEUE)
         with entrypoint_hook(container, "send") as send:
             send({"a": 1})
@@ -733,7 +717,7 @@ class TestPublishing:
 
 class TestTogether:
     def test_context_travels_through_a_chain_of_services(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         class First:
             name = "first"
@@ -751,8 +735,8 @@ class TestTogether:
             def ship(self, order: Any) -> None:
                 calls.append((order, self.context))
 
-        run(Second)
-        run(First)
+        start(Second)
+        start(First)
         outside.send(1, headers={"nameko.user_id": 7, "foreign": "yes"})
         eventually(lambda: calls)
         order, context = calls[0]

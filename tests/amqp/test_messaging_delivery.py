@@ -11,7 +11,6 @@ from kombu import Exchange, Queue
 
 from nameko.amqp import Retry
 from nameko.amqp.memory import Transport
-from nameko.containers import ServiceContainer
 from nameko.extensions import Entrypoint
 from nameko.messaging import Delivery, DeliveryInfo, consume
 from nameko.testing.services import entrypoint_hook
@@ -28,21 +27,6 @@ def channel(broker_uri: str) -> Iterator[Any]:
         channel = connection.channel()
         QUEUE(channel).declare()
         yield channel
-
-
-@pytest.fixture
-def run(broker_config: dict[str, Any]) -> Iterator[Callable[[type], ServiceContainer]]:
-    containers = []
-
-    def run(service_cls: type) -> ServiceContainer:
-        container = ServiceContainer(service_cls, broker_config)
-        containers.append(container)
-        container.start()
-        return container
-
-    yield run
-    for container in containers:
-        container.kill()
 
 
 def send(channel: Any, **properties: Any) -> None:
@@ -66,24 +50,24 @@ def make_service(failures: int = 0) -> tuple[type, list[DeliveryInfo]]:
     return Warehouse, seen
 
 
-def test_what_came_with_a_message(run: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
+def test_what_came_with_a_message(start: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
     service_cls, seen = make_service()
-    run(service_cls)
+    start(service_cls)
     send(channel, message_id="m1", correlation_id="c1", headers={"a": 1})
     eventually(lambda: seen)
     assert seen == [DeliveryInfo(False, 1, "m1", "c1", {"a": 1})]
 
 
-def test_what_did_not_come_is_none(run: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
+def test_what_did_not_come_is_none(start: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
     service_cls, seen = make_service()
-    run(service_cls)
+    start(service_cls)
     send(channel)
     eventually(lambda: seen)
     assert seen == [DeliveryInfo(False, 1, None, None, {})]
 
 
 def test_a_message_that_was_given_back_is_redelivered(
-    run: Callable[..., Any], channel: Any, eventually: Eventually
+    start: Callable[..., Any], channel: Any, eventually: Eventually
 ) -> None:
     for number in range(10):
         send(channel, message_id=str(number))
@@ -91,20 +75,20 @@ def test_a_message_that_was_given_back_is_redelivered(
         channel.basic_get("to-pack")
     channel.close()  # five are given back
     service_cls, seen = make_service()
-    run(service_cls)
+    start(service_cls)
     eventually(lambda: len(seen) == 10)
     assert {each.message_id: each.redelivered for each in seen} == {str(number): number < 5 for number in range(10)}
 
 
-def test_attempts_are_counted(run: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
+def test_attempts_are_counted(start: Callable[..., Any], channel: Any, eventually: Eventually) -> None:
     service_cls, seen = make_service(failures=2)
-    run(service_cls)
+    start(service_cls)
     send(channel, message_id="m1")
     eventually(lambda: len(seen) == 3)
     assert [(each.attempt, each.message_id) for each in seen] == [(1, "m1"), (2, "m1"), (3, "m1")]
 
 
-def test_a_worker_without_a_message_has_none(run: Callable[..., Any]) -> None:
+def test_a_worker_without_a_message_has_none(start: Callable[..., Any]) -> None:
     class Other(Entrypoint):
         pass
 
@@ -117,15 +101,15 @@ def test_a_worker_without_a_message_has_none(run: Callable[..., Any]) -> None:
         def method(self) -> Any:
             return self.delivery
 
-    with entrypoint_hook(run(Service), "method") as method:
+    with entrypoint_hook(start(Service), "method") as method:
         assert method() is None
 
 
 def test_a_worker_learns_that_its_message_is_lost(
-    run: Callable[..., Any], channel: Any, broker_uri: str, eventually: Eventually
+    start: Callable[..., Any], channel: Any, broker_uri: str, eventually: Eventually
 ) -> None:
     service_cls, seen = make_service()
-    container = run(service_cls)
+    container = start(service_cls)
     send(channel)
     eventually(lambda: seen)
     assert not seen[0].is_lost()

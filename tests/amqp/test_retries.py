@@ -22,7 +22,7 @@ from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider
 from nameko.messaging import consume
 
-Run = Callable[..., ServiceContainer]
+Start = Callable[..., ServiceContainer]
 Eventually = Callable[..., Any]
 
 ORDERS = Exchange("orders", type="topic", durable=True)
@@ -67,22 +67,6 @@ def outside(broker_uri: str) -> Iterator[Outside]:
 
 
 @pytest.fixture
-def run(broker_config: dict[str, Any]) -> Iterator[Run]:
-    """`run(service_cls, **config)` starts a service on the broker of this test."""
-    containers: list[ServiceContainer] = []
-
-    def start(service_cls: type, **config: Any) -> ServiceContainer:
-        container = ServiceContainer(service_cls, {**broker_config, **config})
-        containers.append(container)
-        container.start()
-        return container
-
-    yield start
-    for container in containers:
-        container.kill()
-
-
-@pytest.fixture
 def calls() -> list[Any]:
     """What the service did."""
     return []
@@ -120,9 +104,9 @@ def counters(container: ServiceContainer) -> Any:
 
 class TestRetrying:
     def test_as_often_as_declared_and_then_it_is_parked(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls, fail, retry=Retry(attempts=3, backoff=0.05)))
+        container = start(packer(calls, fail, retry=Retry(attempts=3, backoff=0.05)))
         outside.send({"tëa": 1}, headers={"colour": "red", "CC": ["elsewhere"]}, message_id="m1", priority=3)
         eventually(lambda: outside.depth(DEAD) == 1)
         assert calls == [{"tëa": 1}] * 3
@@ -151,8 +135,8 @@ class TestRetrying:
             "nameko-dead-return-routing-key": "to-pack",
         }
 
-    def test_until_it_succeeds(self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
-        container = run(
+    def test_until_it_succeeds(self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually) -> None:
+        container = start(
             packer(calls, lambda order: fail(order) if len(calls) < 3 else None, retry=Retry(backoff=[0.02, 0.04]))
         )
         outside.send("thrice")
@@ -162,7 +146,7 @@ class TestRetrying:
         assert calls == ["thrice"] * 3
 
     def test_delays_grow_as_declared(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         moments: list[float] = []
 
@@ -170,7 +154,7 @@ class TestRetrying:
             moments.append(time.monotonic())
             fail(order)
 
-        run(packer(calls, note, retry=Retry(attempts=4, backoff=Backoff(first_s=0.1, factor=3, max_s=0.4))))
+        start(packer(calls, note, retry=Retry(attempts=4, backoff=Backoff(first_s=0.1, factor=3, max_s=0.4))))
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
         waits = [after - before for before, after in itertools.pairwise(moments)]
@@ -178,14 +162,14 @@ class TestRetrying:
             assert wait >= least - 0.01
 
     def test_only_after_the_exceptions_that_are_named(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         errors: dict[str, BaseException] = {"key": KeyError("x"), "value": ValueError("x"), "exit": SystemExit(1)}
 
         def raise_it(order: Any) -> None:
             raise errors[order]
 
-        container = run(packer(calls, raise_it, retry=Retry(2, 0.02, on=(KeyError, SystemExit))))
+        container = start(packer(calls, raise_it, retry=Retry(2, 0.02, on=(KeyError, SystemExit))))
         for order in errors:
             outside.send(order)
         eventually(lambda: outside.depth(DEAD) == 2)
@@ -193,12 +177,12 @@ class TestRetrying:
         assert sorted(calls) == ["exit", "exit", "key", "key", "value"]
 
     def test_not_after_expected_ones_unless_they_are_named(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         def raise_it(order: Any) -> None:
             raise {"expected": KeyError, "other": ValueError, "base": concurrency.Timeout}[order]()
 
-        container = run(packer(calls, raise_it, retry=Retry(2, 0.02), expected_exceptions=KeyError))
+        container = start(packer(calls, raise_it, retry=Retry(2, 0.02), expected_exceptions=KeyError))
         for order in ("expected", "base", "other"):
             outside.send(order)
         eventually(lambda: outside.depth(DEAD) == 1)
@@ -207,21 +191,21 @@ class TestRetrying:
         assert outside.get(DEAD).payload == "other"
 
     def test_one_attempt_means_parking_at_once(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        run(packer(calls, fail, retry=Retry(attempts=1)))
+        start(packer(calls, fail, retry=Retry(attempts=1)))
         eventually(lambda: outside.depth(DEAD) == 0)  # it is there before anything fails
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
         assert calls == ["x"]
 
     def test_waiting_takes_no_worker_and_no_place_among_the_prefetched(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         service = packer(
             calls, lambda order: fail(order) if order == "bad" else None, retry=Retry(2, 30), prefetch_count=1
         )
-        run(service, max_workers=1)
+        start(service, max_workers=1)
         for _ in range(5):
             outside.send("bad")
         outside.send("good")
@@ -229,7 +213,7 @@ class TestRetrying:
         eventually(lambda: outside.depth("to-pack.retry.30000") == 5)
 
     def test_a_long_delay_does_not_hold_up_a_short_one(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         class Slow(Exception):
             pass
@@ -255,14 +239,14 @@ class TestRetrying:
                 calls.append(order)
                 raise_it(order)
 
-        run(Service)
+        start(Service)
         outside.send("slow")
         eventually(lambda: outside.depth("to-pack.retry.30000") == 1)
         outside.send("fast", routing_key="sent")
         eventually(lambda: calls == ["slow", "fast", "fast"])
 
     def test_the_context_of_further_attempts_is_that_of_the_first(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         contexts = []
 
@@ -270,14 +254,14 @@ class TestRetrying:
             contexts.append({key: value for key, value in context.items() if key != "call_id_stack"})
             fail(context)
 
-        run(packer(calls, note, retry=Retry(3, 0.02)))
+        start(packer(calls, note, retry=Retry(3, 0.02)))
         outside.send("context", headers={"nameko.language": "fr", "colour": "red"})
         eventually(lambda: outside.depth(DEAD) == 1)
         assert contexts == [{"language": "fr", "colour": "red"}] * 3
 
     @pytest.mark.parametrize("error", [RuntimeError("cannot be made"), SystemExit(3), concurrency.Timeout(None)])
     def test_a_method_of_a_service_that_cannot_be_made_has_failed(
-        self, run: Run, outside: Outside, eventually: Eventually, error: BaseException
+        self, start: Start, outside: Outside, eventually: Eventually, error: BaseException
     ) -> None:
         class Broken:
             name = "broken"
@@ -289,15 +273,15 @@ class TestRetrying:
             def pack(self, order: Any) -> None:
                 raise AssertionError("not reached")
 
-        run(Broken)
+        start(Broken)
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
 
     @pytest.mark.parametrize("nonsense", [-5, "many", 0, True, None, [1], 2**63 - 1])
     def test_attempts_that_are_no_number_count_as_none(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, nonsense: Any
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, nonsense: Any
     ) -> None:
-        run(packer(calls, fail, retry=Retry(2, 0.02)))
+        start(packer(calls, fail, retry=Retry(2, 0.02)))
         outside.send("x", headers={"nameko-retry-attempts": nonsense, "nameko-retry-exchange": 3})
         eventually(lambda: outside.depth(DEAD) == 1)
         assert len(calls) == 2
@@ -313,7 +297,7 @@ class TestRetrying:
         assert "the headers of a message are dropped, as they cannot be encoded" in caplog.text
 
     def test_the_origin_is_told_to_overridden_methods(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         from nameko.messaging import Consumer
 
@@ -331,7 +315,7 @@ class TestRetrying:
             def pack(self, order: Any) -> None:
                 fail(order)
 
-        run(Service)
+        start(Service)
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
         assert keys == [("orders", "paid")] * 2
@@ -339,24 +323,24 @@ class TestRetrying:
 
 class TestExpiration:
     def test_there_is_no_attempt_after_it(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        run(packer(calls, fail, retry=Retry(10, [0.05, 30])))
+        start(packer(calls, fail, retry=Retry(10, [0.05, 30])))
         outside.send("x", expiration=5)
         eventually(lambda: outside.depth(DEAD) == 1)
         assert len(calls) == 2
         assert outside.get(DEAD).headers["nameko-dead-reason"] == "deadline"
 
     def test_what_has_expired_on_the_way_is_dropped(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        first = run(packer(calls, fail, retry=Retry(10, 0.2)))
+        first = start(packer(calls, fail, retry=Retry(10, 0.2)))
         outside.send("x", expiration=0.4)
         eventually(lambda: outside.depth("to-pack.retry.200") == 1)
         first.kill()
         eventually(lambda: outside.depth("to-pack") == 1)
         concurrency.sleep(0.5)  # what is tested is that time passes
-        second = run(packer(calls, fail, retry=Retry(10, 0.2)))
+        second = start(packer(calls, fail, retry=Retry(10, 0.2)))
         eventually(lambda: counters(second)["messages_expired"] == 1)
         second.stop()
         assert calls == ["x"]
@@ -364,10 +348,10 @@ class TestExpiration:
 
     @pytest.mark.parametrize("options", [{}, {"retry": Retry()}], ids=["without retries", "with retries"])
     def test_what_was_delivered_in_time_may_wait_for_its_worker(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, options: dict[str, Any]
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, options: dict[str, Any]
     ) -> None:
         gate = concurrency.Event()
-        container = run(packer(calls, lambda order: gate.wait(), **options), max_workers=1, PREFETCH_COUNT=3)
+        container = start(packer(calls, lambda order: gate.wait(), **options), max_workers=1, PREFETCH_COUNT=3)
         outside.send("first")
         eventually(lambda: calls == ["first"])
         for order in ("in line", "waits"):
@@ -383,13 +367,13 @@ class TestExpiration:
 class TestRequeueOnError:
     @pytest.mark.parametrize("error", [KeyError("expected"), ValueError("x"), SystemExit(3), concurrency.Timeout()])
     def test_backs_off_and_parks_whatever_was_raised(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, error: BaseException
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, error: BaseException
     ) -> None:
         def raise_it(order: Any) -> None:
             raise error
 
         service = packer(calls, raise_it, requeue_on_error=True, expected_exceptions=KeyError)
-        container = run(service, RETRY_ATTEMPTS=4, RETRY_DELAY=0.02, RETRY_MAX_DELAY=0.05)
+        container = start(service, RETRY_ATTEMPTS=4, RETRY_DELAY=0.02, RETRY_MAX_DELAY=0.05)
         assert outside.depth(DEAD) is None  # made when it is needed: nameko 2.14 needs no permission for it
         outside.send("x")
         eventually(lambda: outside.depth(DEAD) == 1)
@@ -408,9 +392,9 @@ class TestRequeueOnError:
 
 class TestTrouble:
     def test_a_wait_queue_that_was_deleted_is_made_again(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        run(packer(calls, lambda order: fail(order) if calls.count(order) == 1 else None, retry=Retry(3, 0.05)))
+        start(packer(calls, lambda order: fail(order) if calls.count(order) == 1 else None, retry=Retry(3, 0.05)))
         outside.send("a")
         eventually(lambda: calls == ["a", "a"])
         outside.channel.queue_delete("to-pack.retry.50")
@@ -418,10 +402,10 @@ class TestTrouble:
         eventually(lambda: calls == ["a", "a", "b", "b"])
 
     def test_a_wait_queue_that_is_different_costs_no_message(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("nameko.amqp.retry._GIVE_BACK_AFTER_S", 0.3)
-        container = run(packer(calls, fail, retry=Retry(2, 0.05)))
+        container = start(packer(calls, fail, retry=Retry(2, 0.05)))
         outside.channel.queue_declare("to-pack.retry.50", durable=True, auto_delete=False)
         started = time.monotonic()
         outside.send("x")
@@ -432,16 +416,16 @@ class TestTrouble:
         eventually(lambda: outside.depth(DEAD) == 1)
 
     def test_headers_that_fill_a_frame_do_not_break_the_connection(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
-        container = run(packer(calls, fail, retry=Retry(2, 0.05)))
+        container = start(packer(calls, fail, retry=Retry(2, 0.05)))
         outside.send("x", headers={"big": "x" * 130_000})
         eventually(lambda: outside.depth(DEAD) == 1)
         assert counters(container)["retries_failed"] == 0
         assert "big" not in outside.get(DEAD).headers
 
     def test_a_name_that_is_too_long_is_shortened(
-        self, run: Run, outside: Outside, calls: list[Any], eventually: Eventually
+        self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually
     ) -> None:
         long = "ö" * 125
         queue = Queue(long, exchange=ORDERS, routing_key="long")
@@ -460,7 +444,7 @@ class TestTrouble:
                 calls.append("second")
                 fail(order)
 
-        container = run(Service)
+        container = start(Service)
         outside.send("x", routing_key="long")
         outside.send("x", routing_key="other")
         eventually(lambda: counters(container)["messages_parked"] == 2)

@@ -6,7 +6,7 @@ import functools
 import io
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +39,11 @@ from nameko.standalone.events import event_dispatcher
 from nameko.standalone.rpc import ServiceRpcClient, ServiceRpcProxy
 from nameko.testing.services import entrypoint_hook, entrypoint_waiter
 
-Run = Callable[[type], ServiceContainer]
+Start = Callable[[type], ServiceContainer]
 Eventually = Callable[..., Any]
 
 JOBS = Exchange("jobs", type="topic", durable=True)
 JOB_QUEUE = Queue("jobs-to-do", exchange=JOBS, routing_key="job")
-
-
-@pytest.fixture
-def run(broker_config: dict[str, Any]) -> Iterator[Run]:
-    """`run(service_cls)` starts a service on the broker of this test."""
-    containers: list[ServiceContainer] = []
-
-    def start(service_cls: type) -> ServiceContainer:
-        container = ServiceContainer(service_cls, dict(broker_config))
-        containers.append(container)
-        container.start()
-        return container
-
-    yield start
-    for container in containers:
-        container.kill()
 
 
 class Jobs:
@@ -114,7 +98,7 @@ class Job(Entrypoint):
 job = Job.decorator
 
 
-def test_what_registers_with_a_queue_consumer_gets_the_messages(run: Run, eventually: Eventually) -> None:
+def test_what_registers_with_a_queue_consumer_gets_the_messages(start: Start, eventually: Eventually) -> None:
     done: list[Any] = []
     attempts: list[Any] = []
 
@@ -128,27 +112,27 @@ def test_what_registers_with_a_queue_consumer_gets_the_messages(run: Run, eventu
                 raise ValueError("not at the first try")
             done.append(body)
 
-    worker = run(Worker)
-    with entrypoint_hook(run(Jobs), "send") as send:
+    worker = start(Worker)
+    with entrypoint_hook(start(Jobs), "send") as send:
         send({"id": 1})
         eventually(lambda: done)
 
     assert attempts == [{"id": 1}, {"id": 1}]
     worker.stop()
-    again = run(Worker)
-    with entrypoint_waiter(again, "work"), entrypoint_hook(run(Jobs), "send") as send:
+    again = start(Worker)
+    with entrypoint_waiter(again, "work"), entrypoint_hook(start(Jobs), "send") as send:
         send({"id": 2})
     assert done == [{"id": 1}, {"id": 2}]  # the first one is acknowledged
 
 
-def test_a_queue_consumer_that_has_stopped_takes_no_more_providers(run: Run) -> None:
+def test_a_queue_consumer_that_has_stopped_takes_no_more_providers(start: Start) -> None:
     class Worker:
         name = "worker"
 
         @job
         def work(self, body: Any) -> None: ...
 
-    worker = run(Worker)
+    worker = start(Worker)
     (entrypoint,) = worker.entrypoints
     worker.stop()
 
@@ -156,14 +140,14 @@ def test_a_queue_consumer_that_has_stopped_takes_no_more_providers(run: Run) -> 
         entrypoint.queue_consumer.register_provider(entrypoint)
 
 
-def test_a_queue_consumer_knows_its_broker(run: Run, broker_config: dict[str, Any]) -> None:
+def test_a_queue_consumer_knows_its_broker(start: Start, broker_config: dict[str, Any]) -> None:
     class Worker:
         name = "worker"
 
         @job
         def work(self, body: Any) -> None: ...
 
-    (entrypoint,) = run(Worker).entrypoints
+    (entrypoint,) = start(Worker).entrypoints
     queue_consumer = entrypoint.queue_consumer
 
     assert queue_consumer.amqp_uri == broker_config["AMQP_URI"]
@@ -181,7 +165,7 @@ class PatientConsumer(Consumer):
     queue_consumer = OneAtATime()
 
 
-def test_a_prefetch_count_of_a_queue_consumer_counts_for_its_consumer(run: Run, eventually: Eventually) -> None:
+def test_a_prefetch_count_of_a_queue_consumer_counts_for_its_consumer(start: Start, eventually: Eventually) -> None:
     begun: list[Any] = []
 
     class Worker:
@@ -195,9 +179,9 @@ def test_a_prefetch_count_of_a_queue_consumer_counts_for_its_consumer(run: Run, 
     from nameko.concurrency import Event
 
     gate = Event()
-    with entrypoint_hook(run(Jobs), "send") as send:
-        run(Worker)
-        other = run(Worker)
+    with entrypoint_hook(start(Jobs), "send") as send:
+        start(Worker)
+        other = start(Worker)
         send(1)
         send(2)
         send(3)
@@ -207,7 +191,7 @@ def test_a_prefetch_count_of_a_queue_consumer_counts_for_its_consumer(run: Run, 
         eventually(lambda: sorted(begun) == [1, 2, 3])
 
 
-def test_a_consumer_that_registers_with_its_queue_consumer_is_served_once(run: Run, eventually: Eventually) -> None:
+def test_a_consumer_that_registers_with_its_queue_consumer_is_served_once(start: Start, eventually: Eventually) -> None:
     received: list[Any] = []
 
     class Registering(Consumer):
@@ -221,8 +205,8 @@ def test_a_consumer_that_registers_with_its_queue_consumer_is_served_once(run: R
         def work(self, body: Any) -> None:
             received.append(body)
 
-    worker = run(Worker)
-    with entrypoint_hook(run(Jobs), "send") as send:
+    worker = start(Worker)
+    with entrypoint_hook(start(Jobs), "send") as send:
         for number in range(10):
             send(number)
         eventually(lambda: len(received) >= 10)
@@ -234,7 +218,7 @@ def test_a_consumer_that_registers_with_its_queue_consumer_is_served_once(run: R
 # -- hooks of consumers
 
 
-def test_handlers_can_be_wrapped(run: Run, eventually: Eventually) -> None:
+def test_handlers_can_be_wrapped(start: Start, eventually: Eventually) -> None:
     seen: list[str] = []
 
     class Watching(Consumer):
@@ -259,15 +243,15 @@ def test_handlers_can_be_wrapped(run: Run, eventually: Eventually) -> None:
         def work(self, body: Any) -> Any:
             return body["wrapped"]
 
-    run(Worker)
-    with entrypoint_hook(run(Jobs), "send") as send:
+    start(Worker)
+    with entrypoint_hook(start(Jobs), "send") as send:
         send(7)
     eventually(lambda: len(seen) == 3)
 
     assert seen == ["message", "result 7", "processed, acknowledged: True"]
 
 
-def test_an_rpc_entrypoint_can_change_its_reply(run: Run, broker_config: dict[str, Any]) -> None:
+def test_an_rpc_entrypoint_can_change_its_reply(start: Start, broker_config: dict[str, Any]) -> None:
     class Shouting(Rpc):
         def handle_result(self, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
             return super().handle_result(message, worker_ctx, result.upper(), exc_info)
@@ -279,7 +263,7 @@ def test_an_rpc_entrypoint_can_change_its_reply(run: Run, broker_config: dict[st
         def hello(self) -> str:
             return "hello"
 
-    run(Shouter)
+    start(Shouter)
     with ServiceRpcProxy("shouter", broker_config) as shouter:
         assert shouter.hello() == "HELLO"
 
@@ -294,7 +278,7 @@ class Stamping(AmqpPublisher):
         super().publish({"stamped": payload}, **kwargs)
 
 
-def test_a_publisher_class_of_ones_own_publishes(run: Run) -> None:
+def test_a_publisher_class_of_ones_own_publishes(start: Start) -> None:
     class StampingPublisher(Publisher):
         publisher_cls = Stamping
 
@@ -320,14 +304,14 @@ def test_a_publisher_class_of_ones_own_publishes(run: Run) -> None:
         @Headed.decorator(JOB_QUEUE)
         def work(self, body: Any) -> None: ...
 
-    sender, worker = run(Sender), run(Worker)
+    sender, worker = start(Sender), start(Worker)
     with entrypoint_waiter(worker, "work"), entrypoint_hook(sender, "send", {"language": "en"}) as send:
         send(1)
 
     assert received == [({"stamped": 1}, "en")]
 
 
-def test_a_serializer_of_a_publisher_counts(run: Run, broker_config: dict[str, Any]) -> None:
+def test_a_serializer_of_a_publisher_counts(start: Start, broker_config: dict[str, Any]) -> None:
     content_types: list[str] = []
 
     class InYaml(Publisher):
@@ -354,7 +338,7 @@ def test_a_serializer_of_a_publisher_counts(run: Run, broker_config: dict[str, A
         def work(self, body: Any) -> None: ...
 
     broker_config["ACCEPT"] = ["json", "yaml"]
-    sender, worker = run(Sender), run(Worker)
+    sender, worker = start(Sender), start(Worker)
     with entrypoint_waiter(worker, "work"), entrypoint_hook(sender, "send") as send:
         send(1)
 
@@ -399,9 +383,9 @@ class Caller:
         return [self.greeter["call_async"](1), self.cluster.greeter["call_async"].call_async(2).result()]
 
 
-def test_an_extension_can_make_proxies(run: Run) -> None:
-    run(Greeter)
-    caller = run(Caller)
+def test_an_extension_can_make_proxies(start: Start) -> None:
+    start(Greeter)
+    caller = start(Caller)
 
     with entrypoint_hook(caller, "through_method_proxy") as call:
         assert call("greeter") == "Hello, Matt!"
@@ -412,17 +396,17 @@ def test_an_extension_can_make_proxies(run: Run) -> None:
 
 
 def test_a_method_called_like_one_of_the_clients_is_called_through_an_item(
-    run: Run, broker_config: dict[str, Any]
+    start: Start, broker_config: dict[str, Any]
 ) -> None:
-    run(Greeter)
+    start(Greeter)
 
-    with entrypoint_hook(run(Caller), "of_that_name") as call:
+    with entrypoint_hook(start(Caller), "of_that_name") as call:
         assert call() == [2, 3]
     with ServiceRpcProxy("greeter", broker_config) as greeter:
         assert greeter["call_async"](3) == 4
 
 
-def test_a_method_proxy_with_a_publisher_of_its_own_uses_it(run: Run) -> None:
+def test_a_method_proxy_with_a_publisher_of_its_own_uses_it(start: Start) -> None:
     published: list[str] = []
 
     class Noting(AmqpPublisher):
@@ -439,8 +423,8 @@ def test_a_method_proxy_with_a_publisher_of_its_own_uses_it(run: Run) -> None:
     class NotingCaller(Caller):
         call = NotingCalls()
 
-    run(Greeter)
-    with entrypoint_hook(run(NotingCaller), "through_method_proxy") as call:
+    start(Greeter)
+    with entrypoint_hook(start(NotingCaller), "through_method_proxy") as call:
         assert call("greeter") == "Hello, Matt!"
         with pytest.raises(UnknownService):
             call("nobody")
@@ -448,8 +432,8 @@ def test_a_method_proxy_with_a_publisher_of_its_own_uses_it(run: Run) -> None:
     assert published == ["greeter.hello", "nobody.hello"]
 
 
-def test_a_method_proxy_knows_its_container(run: Run, broker_config: dict[str, Any]) -> None:
-    container = run(Caller)
+def test_a_method_proxy_knows_its_container(start: Start, broker_config: dict[str, Any]) -> None:
+    container = start(Caller)
     (replies,) = [each for each in container.extensions if isinstance(each, ReplyListener)]
     proxy = MethodProxy(None, "greeter", "hello", replies)  # type: ignore[arg-type]
 
@@ -458,9 +442,9 @@ def test_a_method_proxy_knows_its_container(run: Run, broker_config: dict[str, A
     assert (proxy.ssl, proxy.login_method) == (None, None)
 
 
-def test_a_reply_can_be_waited_for_by_whoever_sends_the_request(run: Run, broker_config: dict[str, Any]) -> None:
-    run(Greeter)
-    container = run(Caller)
+def test_a_reply_can_be_waited_for_by_whoever_sends_the_request(start: Start, broker_config: dict[str, Any]) -> None:
+    start(Greeter)
+    container = start(Caller)
     (replies,) = [each for each in container.extensions if isinstance(each, ReplyListener)]
     correlation_id = str(uuid.uuid4())
 
@@ -480,8 +464,8 @@ def test_a_reply_can_be_waited_for_by_whoever_sends_the_request(run: Run, broker
     assert len(replies.pending) == 0
 
 
-def test_a_reply_that_does_not_come_is_given_up(run: Run) -> None:
-    (replies,) = [each for each in run(Caller).extensions if isinstance(each, ReplyListener)]
+def test_a_reply_that_does_not_come_is_given_up(start: Start) -> None:
+    (replies,) = [each for each in start(Caller).extensions if isinstance(each, ReplyListener)]
 
     with pytest.raises(RpcTimeout):
         replies.get_reply_event("never", timeout_s=0.01).wait()
@@ -524,10 +508,10 @@ class Inspector:
         return event
 
 
-def test_context_data_that_a_worker_changes_travels_with_its_calls(run: Run) -> None:
-    run(Inspector)
+def test_context_data_that_a_worker_changes_travels_with_its_calls(start: Start) -> None:
+    start(Inspector)
 
-    with entrypoint_hook(run(Relay), "relay") as relay:
+    with entrypoint_hook(start(Relay), "relay") as relay:
         assert relay() == 5
 
 
@@ -547,7 +531,7 @@ def test_configuration_need_not_be_passed(broker_config: dict[str, Any]) -> None
 # -- what published extensions reach into
 
 
-def test_a_property_can_ask_whether_its_extension_is_bound(run: Run) -> None:
+def test_a_property_can_ask_whether_its_extension_is_bound(start: Start) -> None:
     class Named(Rpc):
         @property
         def path(self) -> str | None:
@@ -560,12 +544,12 @@ def test_a_property_can_ask_whether_its_extension_is_bound(run: Run) -> None:
         @Named.decorator
         def method(self) -> None: ...
 
-    (entrypoint,) = run(Service).entrypoints
+    (entrypoint,) = start(Service).entrypoints
     assert isinstance(entrypoint, Named)
     assert entrypoint.path == "method"
 
 
-def test_a_decorator_can_inject_arguments(run: Run, broker_config: dict[str, Any]) -> None:
+def test_a_decorator_can_inject_arguments(start: Start, broker_config: dict[str, Any]) -> None:
     def injecting(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -581,12 +565,12 @@ def test_a_decorator_can_inject_arguments(run: Run, broker_config: dict[str, Any
         def method(self, value: int, session: str) -> list[Any]:
             return [value, session]
 
-    run(Service)
+    start(Service)
     with ServiceRpcProxy("service", broker_config, timeout=20) as service:
         assert service.method(1) == [1, "session"]
 
 
-def test_an_rpc_consumer_can_find_methods_its_own_way(run: Run, broker_config: dict[str, Any]) -> None:
+def test_an_rpc_consumer_can_find_methods_its_own_way(start: Start, broker_config: dict[str, Any]) -> None:
     class AliasConsumer(RpcConsumer):
         def handle_message(self, body: Any, message: Any) -> None:
             name = message.headers["method"]
@@ -609,7 +593,7 @@ def test_an_rpc_consumer_can_find_methods_its_own_way(run: Run, broker_config: d
         def method(self, value: str) -> str:
             return value
 
-    run(Service)
+    start(Service)
     with ServiceRpcProxy("service", broker_config, timeout=0.5, headers={"method": "method"}) as service:
         assert service.anything("x") == "x"
         with pytest.raises(RpcTimeout):
@@ -617,7 +601,7 @@ def test_an_rpc_consumer_can_find_methods_its_own_way(run: Run, broker_config: d
         assert service.anything("y") == "y"  # the one before is settled
 
 
-def test_a_service_proxy_can_make_method_proxies_of_its_own(run: Run) -> None:
+def test_a_service_proxy_can_make_method_proxies_of_its_own(start: Start) -> None:
     class CountingMethod(MethodProxy):
         def __init__(self, *args: Any, calls: list[str], **kwargs: Any) -> None:
             self.calls = calls
@@ -646,14 +630,14 @@ def test_a_service_proxy_can_make_method_proxies_of_its_own(run: Run) -> None:
         def call(self) -> Any:
             return self.greeter.hello("Matt")
 
-    run(Greeter)
-    with entrypoint_hook(run(Service), "call") as call:
+    start(Greeter)
+    with entrypoint_hook(start(Service), "call") as call:
         assert call() == "Hello, Matt!"
     assert calls == ["hello"]
 
 
-def test_a_pool_of_standalone_proxies_can_keep_one_connected(run: Run, broker_config: dict[str, Any]) -> None:
-    run(Inspector)
+def test_a_pool_of_standalone_proxies_can_keep_one_connected(start: Start, broker_config: dict[str, Any]) -> None:
+    start(Inspector)
     with ServiceRpcProxy("inspector", broker_config, {"user_id": 1}, timeout=20) as inspector:
         inspector._worker_ctx.data["user_id"] = 2
         assert inspector.user_id() == 2
@@ -667,7 +651,7 @@ def test_a_pool_of_standalone_proxies_can_keep_one_connected(run: Run, broker_co
 
 
 @pytest.mark.parametrize("expire", [True, False])
-def test_requests_expire_unless_configured_otherwise(run: Run, broker_config: dict[str, Any], expire: bool) -> None:
+def test_requests_expire_unless_configured_otherwise(start: Start, broker_config: dict[str, Any], expire: bool) -> None:
     expirations: list[bool] = []
 
     class Looking(Rpc):
@@ -681,7 +665,7 @@ def test_requests_expire_unless_configured_otherwise(run: Run, broker_config: di
         @Looking.decorator
         def method(self) -> None: ...
 
-    run(Service)
+    start(Service)
     with ServiceRpcProxy("service", {**broker_config, "RPC_EXPIRE_REQUESTS": expire}, timeout=20) as service:
         service.method()
     assert expirations == [expire]

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from harness.fixtures import log, processes, service_process  # noqa: F401
-from nameko.containers import ServiceContainer
 from nameko.testing.rabbit import Client
-
-
-@pytest.fixture
-def start(broker_config: dict[str, Any]) -> Iterator[Callable[..., ServiceContainer]]:
-    """`start(service_cls, **config)` runs a service on the broker of this test."""
-    containers: list[ServiceContainer] = []
-
-    def start_service(service_cls: type, **config: Any) -> ServiceContainer:
-        container = ServiceContainer(service_cls, {**broker_config, **config})
-        containers.append(container)
-        container.start()
-        return container
-
-    yield start_service
-    for container in containers:
-        container.kill()
 
 
 @pytest.fixture

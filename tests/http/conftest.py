@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -165,19 +165,13 @@ Serve = Callable[..., Served]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(start_container: Callable[..., ServiceContainer]) -> Serve:
     """`serve(service_cls, plugins=None, **config)` runs a service on a free port of 127.0.0.1."""
-    containers: list[ServiceContainer] = []
 
     def start(service_cls: type, plugins: PluginManager | None = None, **config: Any) -> Served:
-        container = ServiceContainer(service_cls, {"WEB_SERVER_ADDRESS": "127.0.0.1:0", **config}, plugins=plugins)
-        containers.append(container)
-        container.start()
-        return Served(container)
+        return Served(start_container(service_cls, {"WEB_SERVER_ADDRESS": "127.0.0.1:0", **config}, plugins))
 
-    yield start
-    for container in containers:
-        container.kill()
+    return start
 
 
 @pytest.fixture

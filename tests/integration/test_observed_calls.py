@@ -126,21 +126,16 @@ def incoming() -> Incoming:
 
 @pytest.fixture
 def run(
-    broker_config: dict[str, Any], watcher: Watcher, incoming: Incoming
-) -> Iterator[Callable[[type], ServiceContainer]]:
-    containers: list[ServiceContainer] = []
-
+    broker_config: dict[str, Any],
+    start_container: Callable[..., ServiceContainer],
+    watcher: Watcher,
+    incoming: Incoming,
+) -> Callable[[type], ServiceContainer]:
     def run_service(service_cls: type) -> ServiceContainer:
         plugin = watcher if service_cls is Buyer else incoming
-        plugins = PluginManager.with_plugins({"watch": plugin})
-        container = ServiceContainer(service_cls, dict(broker_config), plugins=plugins)
-        containers.append(container)
-        container.start()
-        return container
+        return start_container(service_cls, dict(broker_config), PluginManager.with_plugins({"watch": plugin}))
 
-    yield run_service
-    for container in containers:
-        container.kill()
+    return run_service
 
 
 @pytest.fixture

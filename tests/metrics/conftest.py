@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,18 +51,9 @@ def registered() -> Callable[[], Metrics]:
 
 
 @pytest.fixture
-def run_container() -> Iterator[Callable[..., ServiceContainer]]:
+def run_container(start_container: Callable[..., ServiceContainer]) -> Callable[..., ServiceContainer]:
     """`run_container(service_cls, plugins=None, **config)`: a started container."""
-    containers: list[ServiceContainer] = []
-
-    def run(service_cls: type, plugins: Any = None, **config: Any) -> ServiceContainer:
-        containers.append(ServiceContainer(service_cls, config, plugins=plugins))
-        containers[-1].start()
-        return containers[-1]
-
-    yield run
-    for container in containers:
-        container.kill()
+    return lambda service_cls, plugins=None, **config: start_container(service_cls, config, plugins)
 
 
 @pytest.fixture

@@ -58,19 +58,12 @@ def spans(
 
 
 @pytest.fixture
-def run(broker_config: dict[str, Any]) -> Iterator[Callable[..., ServiceContainer]]:
+def run(
+    broker_config: dict[str, Any], start_container: Callable[..., ServiceContainer]
+) -> Callable[..., ServiceContainer]:
     """`run(service_cls, **config)` runs a service on the broker of this test, with its web server on any port."""
-    containers: list[ServiceContainer] = []
-
-    def run_service(service_cls: type, **config: Any) -> ServiceContainer:
-        settings = {**broker_config, "WEB_SERVER_ADDRESS": "127.0.0.1:0", **config}
-        containers.append(ServiceContainer(service_cls, settings))
-        containers[-1].start()
-        return containers[-1]
-
-    yield run_service
-    for container in containers:
-        container.kill()
+    settings = {**broker_config, "WEB_SERVER_ADDRESS": "127.0.0.1:0"}
+    return lambda service_cls, **config: start_container(service_cls, {**settings, **config})
 
 
 @pytest.fixture
