@@ -120,12 +120,15 @@ def _timestamp(name: str, value: Any) -> bytes:
 
 
 def _table(_: str, headers: Any) -> bytes:
+    parts: list[bytes] = []
+    name = None
     try:
-        fields = b"".join([_short_string("header name", name) + _field(value) for name, value in headers.items()])
-    except FrameSyntaxError as exc:
-        raise FrameSyntaxError(f"headers cannot be encoded: {exc.reply_text}") from None
-    except (StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
-        raise FrameSyntaxError(f"headers cannot be encoded: {exc}") from None
+        for name, value in headers.items():
+            parts += (_short_string("header name", name), _field(value))
+    except (FrameSyntaxError, StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
+        reason = getattr(exc, "reply_text", exc)
+        raise FrameSyntaxError(f"headers cannot be encoded: `{str(name)[:50]}`: {reason}") from None
+    fields = b"".join(parts)
     return _long_size.pack(len(fields)) + fields
 
 
@@ -138,7 +141,10 @@ def _field(value: Any) -> bytes:
     if kind is list:
         items = b"".join([_field(item) for item in value])
         return b"A%b%b" % (_long_size.pack(len(items)), items)
-    table: bytes = dumps("F", [{"": value}])
+    try:
+        table: bytes = dumps("F", [{"": value}])
+    except FrameSyntaxError as exc:
+        raise FrameSyntaxError(exc.reply_text.replace(" for key b''", "")) from None
     return table[5:]  # after the size of the table and an empty name
 
 
