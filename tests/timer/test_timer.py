@@ -268,7 +268,10 @@ def test_a_timeout_that_the_method_leaves_behind_does_not_matter(container_facto
     eventually(lambda: caplog.text.count("had left a timeout running") == 2 * len(ticks))
 
 
-def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(container_factory, eventually, caplog, monkeypatch):
+@pytest.mark.parametrize("error", [Boom("no"), SystemExit(3), Timeout(None)])
+def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(
+    container_factory, eventually, caplog, monkeypatch, error
+):
     monkeypatch.setattr("nameko.timer._timer._PAUSE_AFTER_FAILURE_S", 0.01)
     made = []
 
@@ -278,7 +281,7 @@ def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(container_fac
         def __init__(self) -> None:
             made.append(1)
             if len(made) < 4:
-                raise Boom("no")
+                raise error
 
         @timer(0)
         def tick(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-from nameko.concurrency import Event, sleep
+from nameko.concurrency import Event, GreenletExit, sleep
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint, ExcInfo
 from nameko.timer._schedule import Schedule
@@ -85,7 +85,9 @@ class Timer(Entrypoint):
                 self._run_worker()
             except ContainerBeingKilled:
                 return
-            except Exception:
+            except GreenletExit:
+                raise
+            except BaseException:  # whatever the service's constructor raises
                 _log.exception("%r could not run its method", self)
                 sleep(_PAUSE_AFTER_FAILURE_S)
             schedule.advance()
