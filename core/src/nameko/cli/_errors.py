@@ -12,7 +12,6 @@ import click
 from nameko.exceptions import CommandError, ConfigurationError, PluginError, TemporaryFailure
 
 STATUS_FAILED = 1
-STATUS_USAGE = 2
 STATUS_TEMPORARY_FAILURE = os.EX_TEMPFAIL
 STATUS_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -316,13 +316,6 @@ class GreenTransport:
         """Hand what is written to the kernel, as far as it takes it, before this returns."""
         self._flush()
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until everything written is with the kernel, at most `timeout_s`; whether it is."""
-        deadline = monotonic() + timeout_s
-        while self._flushing and self.connected and monotonic() < deadline:
-            concurrency.sleep(0 if self._flusher is None else 0.01)
-        return not self._flushing
-
     def _fail(self, error: OSError) -> None:
         self._error = error
         self.connected = False

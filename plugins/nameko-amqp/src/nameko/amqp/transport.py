@@ -7,7 +7,6 @@ wait for an answer of the broker wait for the reader's progress, against the wal
 from __future__ import annotations
 
 import errno
-import ssl as stdlib_ssl  # exceptions only
 from collections.abc import Callable
 from typing import Any
 
@@ -191,12 +190,3 @@ def transport_class(uri: str) -> Any:
 
         return InProcessTransport
     return Transport
-
-
-#: What the loss of a connection looks like.
-CONNECTION_ERRORS: tuple[type[Exception], ...] = (
-    amqp.exceptions.ConnectionError,
-    amqp.exceptions.IrrecoverableChannelError,  # AccessRefused while connecting
-    OSError,
-    stdlib_ssl.SSLError,
-)

@@ -285,7 +285,6 @@ class FrameReader:
         self._on_ack = on_ack
         self.frame_max = frame_max
         self._max_message_bytes = max_message_bytes
-        self._buffer = b""
         self._pieces: list[bytes] = []
         self._wanted = 0  # bytes that must be there before it is worth looking again
         self._incomplete_since = 0.0

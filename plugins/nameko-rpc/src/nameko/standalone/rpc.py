@@ -19,7 +19,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from amqp.exceptions import NotFound
 
@@ -54,8 +54,6 @@ __all__ = [
 # How a proxy appears to the services that it calls: in its queue's name, and in their call ids.
 _SERVICE_NAME = "standalone_rpc_proxy"
 _METHOD_NAME = "call"
-
-ProxyT = TypeVar("ProxyT", bound="StandaloneProxyBase")
 
 
 class StandaloneCall(RpcReply):
