@@ -250,6 +250,12 @@ def test_encoded_by_the_caller(make_broker, broker_uri, eventually):
     assert (bytes(second.body), second.content_encoding) == (b"text", "utf-8")
 
 
+def test_a_body_that_the_caller_has_not_encoded(make_broker, broker_uri):
+    broker = make_broker(broker_uri)
+    with pytest.raises(EncodeError, match=r"content_type `foo/bar`.* must be bytes or str, not dict"):
+        publish(broker, {"a": 1}, content_type="foo/bar")
+
+
 def test_a_killed_publisher_leaves_no_trace(make_broker, proxy, eventually):
     broker, got = make_broker(proxy.uri), []
     collect(broker, got)

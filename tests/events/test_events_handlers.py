@@ -547,6 +547,21 @@ def test_declaration_that_cannot_work(
         build(*args, **kwargs)
 
 
+@pytest.mark.parametrize("option", ["expiration", "timeout", "confirm_timeout"])
+@pytest.mark.parametrize("value", ["x", "5", True, -1, float("inf"), float("nan")])
+def test_dispatcher_whose_seconds_are_none(option: str, value: Any, start_container: Start, memory_uri: str) -> None:
+    class Shop:
+        name = "shop"
+        dispatch = EventDispatcher(**{option: value})
+
+        @dummy
+        def sell(self) -> None: ...
+
+    refused = rf"EventDispatcher \[shop.dispatch\].*: {option} must be a number of seconds, not {value!r}"
+    with pytest.raises(ConfigurationError, match=refused):
+        start_container(Shop, {"AMQP_URI": memory_uri})
+
+
 @pytest.mark.parametrize("handler_type", [SERVICE_POOL, SINGLETON])
 def test_only_broadcasts_have_an_identifier(handler_type: str) -> None:
     assert EventHandler("shop", "sold", handler_type).broadcast_identifier is None

@@ -162,6 +162,12 @@ def test_option_that_there_is_not_is_refused_at_once() -> None:
         event_dispatcher({}, prioritty=3, retrry=True, priority=3)
 
 
+@pytest.mark.parametrize("option", ["expiration", "expiration_s", "timeout_s"])
+def test_seconds_that_are_none_are_refused_at_once(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"event_dispatcher\(\): {option} must be a number of seconds.*'x'"):
+        event_dispatcher({}, **{option: "x"})
+
+
 def test_bad_configuration_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="AMQP_URI"):
         event_dispatcher({"AMQP_URI": "http://localhost"})

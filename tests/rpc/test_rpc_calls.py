@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kombu.exceptions import EncodeError
 
 from nameko import concurrency
 from nameko.amqp import Retry
@@ -27,7 +28,7 @@ from nameko.exceptions import (
 )
 from nameko.extensions import DependencyProvider
 from nameko.rpc import Client, ClusterRpc, MethodProxy, Rpc, RpcProxy, RpcReply, ServiceProxy, rpc
-from nameko.standalone.rpc import ClusterRpcProxy
+from nameko.standalone.rpc import ClusterRpcProxy, ServiceRpcProxy
 from nameko.testing.services import dummy, entrypoint_hook
 
 Start = Callable[..., ServiceContainer]
@@ -437,6 +438,32 @@ def test_timeout_that_is_none(start: Start, timeout: Any) -> None:
 
     with pytest.raises(ConfigurationError, match="timeout must be a number of seconds above 0"):
         start(Odd)
+
+
+@pytest.mark.parametrize(("service", "given"), [(5, "int"), (None, "NoneType"), ("", "an empty one"), ({}, "dict")])
+def test_target_that_is_no_name(service: Any, given: str, memory_uri: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"ServiceRpc takes the name of a service, a string, not {given}"):
+        RpcProxy(service)
+    with pytest.raises(ConfigurationError, match=f"ServiceRpcProxy takes the name of a service.*, not {given}"):
+        ServiceRpcProxy(service, {"AMQP_URI": memory_uri})
+
+
+def test_content_type_of_a_request_that_is_not_encoded(start: Start, broker_config: dict[str, Any]) -> None:
+    class Odd:
+        name = "odd"
+        shop = RpcProxy("shop", content_type="foo/bar")
+
+        @rpc
+        def method(self) -> None:
+            self.shop.price("cup")
+
+    with entrypoint_hook(start(Odd), "method") as call, pytest.raises(EncodeError, match="content_type `foo/bar`"):
+        call()
+    with (
+        ServiceRpcProxy("shop", broker_config, content_type="foo/bar") as shop,
+        pytest.raises(EncodeError, match="content_type `foo/bar`"),
+    ):
+        shop.price("cup")
 
 
 def test_request_that_nobody_takes_expires_with_its_caller(

@@ -440,10 +440,17 @@ def _encode(
     delivery_mode: int = PERSISTENT,
     priority: int = 0,
     expiration_s: float | None = None,
+    content_type: str | None = None,
+    content_encoding: str | None = None,
     **properties: Any,
 ) -> tuple[bytes, dict[str, Any]]:
     """The body of a message, and its properties by their names in AMQP."""
-    content_type, content_encoding, body = codecs.encode(payload, serializer)
+    if content_type is not None:  # encoded by the caller
+        if isinstance(payload, str):
+            content_encoding = content_encoding or "utf-8"
+        body = codecs.encoded_body(payload, content_type, content_encoding)
+    else:
+        content_type, content_encoding, body = codecs.encode(payload, serializer)
     headers = dict(headers or {})
     if compression:
         body, headers["compression"] = codecs.compress(body, compression)

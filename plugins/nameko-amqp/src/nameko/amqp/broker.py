@@ -318,13 +318,9 @@ class Broker(SharedExtension):
 
     def _encode(self, payload: Any, serializer: str | None, properties: dict[str, Any]) -> bytes:
         if properties.get("content_type") is not None:  # encoded by the caller
-            body = (
-                payload.encode(properties.setdefault("content_encoding", "utf-8"))
-                if isinstance(payload, str)
-                else payload
-            )
-            self.codecs.check_size(body)
-            return body
+            if isinstance(payload, str):
+                properties["content_encoding"] = properties.get("content_encoding") or "utf-8"
+            return self.codecs.encoded_body(payload, properties["content_type"], properties.get("content_encoding"))
         properties["content_type"], properties["content_encoding"], body = self.codecs.encode(payload, serializer)
         return body
 

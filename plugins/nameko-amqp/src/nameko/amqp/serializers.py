@@ -181,6 +181,25 @@ class Codecs:
         self.check_size(body)
         return content_type, content_encoding, body
 
+    def encoded_body(self, payload: Any, content_type: str, content_encoding: str | None) -> bytes:
+        """The body of a message that its publisher has encoded, and says of what type it is.
+
+        :param content_encoding: of a str; UTF-8 when not given
+        :raises kombu.exceptions.EncodeError: when it is neither bytes nor str
+        :raises MessageTooLarge: when it is too big
+        """
+        if isinstance(payload, str):
+            body = payload.encode(content_encoding or "utf-8")
+        elif isinstance(payload, (bytes, bytearray, memoryview)):
+            body = bytes(payload)
+        else:
+            raise EncodeError(
+                f"with the option content_type `{content_type}` the body must be bytes or str, not "
+                f"{type(payload).__name__}: encode it, or name a `serializer` instead"
+            )
+        self.check_size(body)
+        return body
+
     def check_size(self, body: bytes) -> None:
         """Refuse a body that is too big.
 

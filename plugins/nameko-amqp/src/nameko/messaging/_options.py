@@ -31,6 +31,8 @@ _AS_THEY_ARE = frozenset(
     ]
 )
 _RENAMED = {"expiration": "expiration_s", "timeout": "timeout_s", "confirm_timeout": "timeout_s"}
+#: Options that are numbers of seconds.
+IN_SECONDS = ("expiration", "timeout", "confirm_timeout", "expiration_s", "timeout_s")
 # Every message is sent again until it is confirmed or its deadline passes: there is nothing to say about retries.
 _NO_LONGER_NEEDED = frozenset(["retry", "retry_policy", "immediate"])
 _HANDLED_ELSEWHERE = frozenset(["declare", "exchange", "headers", "use_confirms"])

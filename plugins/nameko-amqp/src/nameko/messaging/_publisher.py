@@ -11,12 +11,12 @@ from kombu import Exchange, Queue
 
 from nameko.amqp.broker import Broker
 from nameko.amqp.publish import Publisher as KombuPublisher
-from nameko.amqp.settings import IN_PROCESS_URI
+from nameko.amqp.settings import IN_PROCESS_URI, check_seconds
 from nameko.constants import AMQP_SSL_CONFIG_KEY, AMQP_URI_CONFIG_KEY, LOGIN_METHOD_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider
 from nameko.messaging._headers import HeaderEncoder
-from nameko.messaging._options import broker_arguments, exchange_name, unknown_options
+from nameko.messaging._options import IN_SECONDS, broker_arguments, exchange_name, unknown_options
 from nameko.messaging._own_publisher import OwnPublisher
 from nameko.outgoing_calls import CallKind, OutgoingCall
 
@@ -88,7 +88,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
     def setup(self) -> None:
         """Declare the exchange and what else is to be there.
 
-        :raises ConfigurationError: when one of them exists with other properties, or an option is unknown
+        :raises ConfigurationError: when one of them exists with other properties, or an option cannot work
         """
         if self._has_own_publisher():
             self._own_publisher = self._make_own_publisher()
@@ -96,6 +96,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
             return
         if unknown := unknown_options(self.options):
             raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
+        check_seconds(repr(self), self.options, IN_SECONDS)
         self._arguments = {"routing_key": "", "serializer": self.serializer, **broker_arguments(self.options)}
         self._declare_once(self._entities())
 

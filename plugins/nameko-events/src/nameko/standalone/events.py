@@ -16,7 +16,7 @@ from kombu import Exchange
 
 from nameko.amqp.blocking import BlockingPublisher
 from nameko.amqp.serializers import Codecs
-from nameko.amqp.settings import AmqpSettings
+from nameko.amqp.settings import AmqpSettings, check_seconds
 from nameko.config import config as global_config
 from nameko.constants import PERSISTENT
 from nameko.outgoing_calls import OutgoingCall, observers_outside_services
@@ -32,6 +32,7 @@ _CONNECTION_OPTIONS = ("uri", "ssl", "login_method")
 _ROUTING_OPTIONS = ("exchange", "routing_key")
 # nameko 2.14's ways around unconfirmed publishing: here every event is confirmed, and sent again when that is in doubt.
 _RETRY_OPTIONS = ("retry", "retry_policy", "use_confirms")
+_IN_SECONDS = ("expiration", "expiration_s", "timeout_s")
 # What the publisher takes: how to encode and to send, and AMQP's properties.
 _PUBLISH_OPTIONS = frozenset(
     [
@@ -81,7 +82,7 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
         `compression`, `mandatory`, `timeout_s`, any AMQP property; and `uri`, `ssl` and `login_method` to use instead
         of what the configuration says
     :raises TypeError: when there is no such option
-    :raises ConfigurationError: when the configuration cannot work
+    :raises ConfigurationError: when the configuration, or an option that is a number of seconds, cannot work
     """
     config = global_config if nameko_config is None else nameko_config
     connection_options = {key: publisher_options.pop(key) for key in _CONNECTION_OPTIONS if key in publisher_options}
@@ -91,6 +92,7 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
 
 
 def _publish_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    check_seconds("event_dispatcher()", given, _IN_SECONDS)
     meaningless = {*_ROUTING_OPTIONS, *_RETRY_OPTIONS}
     options = {key: value for key, value in given.items() if key not in meaningless and value is not None}
     if "expiration" in options:

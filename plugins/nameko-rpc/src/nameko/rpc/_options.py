@@ -125,6 +125,19 @@ def _checked_expiration(value: Any) -> float | None:
     return value
 
 
+def checked_target(owner: str, service_name: Any) -> str:
+    """The name of the service that a client is for.
+
+    :param owner: the client's class
+    :raises ConfigurationError: when it is not a string, or empty
+    """
+    if not isinstance(service_name, str) or not service_name:
+        # Not as it is: arguments in the wrong order make it a configuration, with its passwords.
+        given = "an empty one" if service_name == "" else type(service_name).__name__
+        raise ConfigurationError(f"{owner} takes the name of a service, a string, not {given}.")
+    return service_name
+
+
 def refuse_unknown(options: Mapping[str, Any]) -> None:
     """Check that all of the user's `options` mean something.
 

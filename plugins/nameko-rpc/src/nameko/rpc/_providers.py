@@ -14,7 +14,7 @@ from nameko.messaging import encode_to_headers
 from nameko.rpc._calls import RpcCall
 from nameko.rpc._client import Client, Context
 from nameko.rpc._observed import observed
-from nameko.rpc._options import RequestOptions, default_options, refuse_unknown
+from nameko.rpc._options import RequestOptions, checked_target, default_options, refuse_unknown
 from nameko.rpc._replies import ReplyListener
 from nameko.rpc._topology import get_rpc_exchange
 from nameko.rpc._wire import request_body
@@ -141,11 +141,12 @@ class ServiceRpc(_RpcProvider):
     :param target_service: the name of the service
     :param options: `timeout` in seconds, by default the configuration's `RPC_TIMEOUT`; `serializer`, `headers`,
         `expiration` in seconds, `priority`, `delivery_mode`, `compression`, and other properties of the messages
-    :raises ConfigurationError: when there is no such option
+    :raises ConfigurationError: when the name is no string, or there is no such option
     """
 
     def __init__(self, target_service: str, **options: Any) -> None:
-        self.target_service = target_service
+        # A subclass may find out later.
+        self.target_service = target_service if self._is_derived else checked_target("ServiceRpc", target_service)
         self._keep(options)
 
     def describe(self) -> Mapping[str, str]:

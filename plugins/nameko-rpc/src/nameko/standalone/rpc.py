@@ -35,7 +35,7 @@ from nameko.outgoing_calls import OutgoingCall, observers_outside_services
 from nameko.rpc._calls import RpcReply
 from nameko.rpc._client import Caller, Client, Context
 from nameko.rpc._observed import ObservedCaller
-from nameko.rpc._options import RequestOptions, default_options
+from nameko.rpc._options import RequestOptions, checked_target, default_options
 from nameko.rpc._topology import get_rpc_exchange, reply_queue
 from nameko.rpc._wire import error_in, reply_body, request_body
 from nameko.standalone._rpc_compat import ClusterProxy, QueueConsumerView
@@ -394,7 +394,8 @@ class ServiceRpcProxy(StandaloneProxyBase):
         reply_listener_cls: Callable[[Mapping[str, Any]], SingleThreadedReplyListener] = SingleThreadedReplyListener,
         **options: Any,
     ) -> None:
-        super().__init__(config, service_name, context_data, {"timeout": timeout, **options}, reply_listener_cls)
+        target = checked_target(type(self).__name__, service_name)
+        super().__init__(config, target, context_data, {"timeout": timeout, **options}, reply_listener_cls)
 
 
 class ClusterRpcProxy(StandaloneProxyBase):
