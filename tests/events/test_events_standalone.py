@@ -168,6 +168,11 @@ def test_seconds_that_are_none_are_refused_at_once(option: str) -> None:
         event_dispatcher({}, **{option: "x"})
 
 
+def test_configuration_that_is_a_uri_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"event_dispatcher\(\): .* mapping, .*AMQP_URI.*, not str"):
+        event_dispatcher("pyamqp://localhost")  # type: ignore[arg-type]
+
+
 def test_bad_configuration_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="AMQP_URI"):
         event_dispatcher({"AMQP_URI": "http://localhost"})

@@ -454,3 +454,24 @@ def test_client_that_leaves_hurts_nobody(serve, eventually):
     eventually(lambda: finished)
     assert service.get("/").text == "pong"
     eventually(lambda: service.server.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("http_method", "url", "problem"),
+    [
+        (1, "/x", r"the HTTP method must be a string like 'GET' or 'GET,PUT', not 1"),
+        (["GET"], "/x", r"the HTTP method must be a string like 'GET' or 'GET,PUT', not \['GET'\]"),
+        ("GET", 1, r"the URL must be a string like '/x/<int:y>', not 1"),
+        ("GET", None, r"the URL must be a string like '/x/<int:y>', not None"),
+    ],
+)
+def test_method_or_url_that_is_no_string(serve, http_method, url, problem):
+    class Odd:
+        name = "odd"
+
+        @http(http_method, url)
+        def method(self, request):
+            return ""
+
+    with pytest.raises(ConfigurationError, match=rf"odd\.method.*{problem}"):
+        serve(Odd)

@@ -325,6 +325,21 @@ def test_broker_that_cannot_be_reached_any_more(
             cluster.echo.echo(3)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda config: ClusterRpcProxy(config),
+        lambda config: ServiceRpcProxy("echo", config),
+        lambda config: ClusterRpcClient(config=config),
+        lambda config: ServiceRpcClient("echo", config=config),
+    ],
+)
+def test_configuration_that_is_a_uri(make: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"Rpc(Proxy|Client): .* mapping, .*AMQP_URI.*, not str") as caught:
+        make("pyamqp://shop:secret@localhost")
+    assert "secret" not in str(caught.value)
+
+
 def test_broker_that_cannot_be_reached_at_all() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from nameko.config import config as global_config
 from nameko.constants import (
     AMQP_SSL_CONFIG_KEY,
     AMQP_URI_CONFIG_KEY,
@@ -144,6 +145,22 @@ class AmqpSettings:
     def masked_uri(self) -> str:
         """The URI with its password replaced, for logs and errors."""
         return ";".join(mask_uri(uri) for uri in self.uris)
+
+
+def given_config(owner: str, config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The configuration of a client outside of services: `config`, or the process-wide `nameko.config` for None.
+
+    :param owner: whose it is, for the error
+    :raises ConfigurationError: when it is no mapping; it is not shown, as a URI may hold a password
+    """
+    if config is None:
+        return global_config
+    if not isinstance(config, Mapping):
+        example = f'{{"{AMQP_URI_CONFIG_KEY}": "pyamqp://host"}}'
+        raise ConfigurationError(
+            f"{owner}: the configuration must be a mapping, like {example}, not {type(config).__name__}."
+        )
+    return config
 
 
 def check_seconds(owner: str, options: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from kombu import Exchange
 
 from nameko.amqp.blocking import BlockingPublisher
 from nameko.amqp.serializers import Codecs
-from nameko.amqp.settings import AmqpSettings, check_seconds
+from nameko.amqp.settings import AmqpSettings, check_seconds, given_config
 from nameko.config import config as global_config
 from nameko.constants import PERSISTENT
 from nameko.outgoing_calls import OutgoingCall, observers_outside_services
@@ -84,7 +84,7 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
     :raises TypeError: when there is no such option
     :raises ConfigurationError: when the configuration, or an option that is a number of seconds, cannot work
     """
-    config = global_config if nameko_config is None else nameko_config
+    config = given_config("event_dispatcher()", nameko_config)
     connection_options = {key: publisher_options.pop(key) for key in _CONNECTION_OPTIONS if key in publisher_options}
     settings = AmqpSettings.from_config(config, **connection_options)
     publisher = BlockingPublisher(settings, "nameko event dispatcher", Codecs.from_config(config, settings))

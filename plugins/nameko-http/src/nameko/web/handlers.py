@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
 from nameko.containers import WorkerContext
-from nameko.exceptions import BadRequest, ContainerBeingKilled, serialize
+from nameko.exceptions import BadRequest, ConfigurationError, ContainerBeingKilled, serialize
 from nameko.extensions import Entrypoint, ExcInfo
 from nameko.web._failures import internal_server_error
 from nameko.web._lazy import LazyHeaders, LazyResponse
@@ -57,7 +57,16 @@ class HttpRequestHandler(Entrypoint):
         return {"method": self.method, "url": self.url}
 
     def get_url_rule(self) -> Rule:
-        """The werkzeug rule of this entrypoint."""
+        """The werkzeug rule of this entrypoint.
+
+        :raises ConfigurationError: when method or URL is not a string
+        """
+        for name, value, example in (
+            ("HTTP method", self.method, "'GET' or 'GET,PUT'"),
+            ("URL", self.url, "'/x/<int:y>'"),
+        ):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"{self!r}: the {name} must be a string like {example}, not {value!r}.")
         return Rule(self.url, methods=[method.strip() for method in self.method.split(",")])
 
     # -- life

@@ -27,7 +27,7 @@ from nameko import serialization
 from nameko.amqp import AmqpSettings, UndeliverableMessage
 from nameko.amqp.blocking import BlockingClient, ConnectionLost, Deadline, Publication
 from nameko.amqp.serializers import Codecs
-from nameko.config import config as global_config
+from nameko.amqp.settings import given_config
 from nameko.constants import CALL_ID_STACK_CONTEXT_KEY, HEADER_PREFIX
 from nameko.exceptions import ReplyLost, RpcTimeout, UnknownService
 from nameko.messaging import encode_to_headers
@@ -322,7 +322,7 @@ class StandaloneProxyBase:
         options: Mapping[str, Any],
         reply_listener_cls: Callable[[Mapping[str, Any]], SingleThreadedReplyListener] = SingleThreadedReplyListener,
     ) -> None:
-        self._config = global_config if config is None else config
+        self._config = given_config(type(self).__name__, config)
         self._service_name = service_name
         self._context = StandaloneContext(context_data)
         self._options = default_options(self._config, serialization.setup(self._config).serializer, options)
