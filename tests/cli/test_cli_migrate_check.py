@@ -280,3 +280,46 @@ def test_a_name_that_is_not_what_it_was_is_a_finding(project: Any, check: Check)
     ((difference, remedy),) = [each for place in found.values() for each in place]
     assert "is made with the configuration" in difference
     assert "pass `timeout` to the proxy" in remedy
+
+
+WEB = """\
+from nameko.web.handlers import http
+
+class Web:
+    name = "web"
+
+    @http("GET", "nosl/<")
+    def broken(self, request): ...
+
+    @http("GET", "/works")
+    def works(self, request): ...
+"""
+
+
+def test_a_url_rule_that_a_service_would_not_start_with(project: Any, check: Check) -> None:
+    project.write("web.py", WEB)
+
+    done = check("web")
+
+    refused = [each for each in findings(done.stdout)["web.py:3"] if "web.broken" in each[0]]
+    assert len(refused) == 1
+    assert re.search(r"'web': the service cannot be started: .*URL rule", refused[0][0])
+    assert done.returncode == 1
+
+
+def test_two_services_of_one_name(project: Any, check: Check) -> None:
+    for module, name in ("first", "twin"), ("second", "twin"), ("third", "other"):
+        project.write(
+            f"{module}.py",
+            f"from nameko.timer import timer\n\nclass Twin:\n    name = '{name}'\n\n"
+            "    @timer(1)\n    def tick(self): ...\n",
+        )
+
+    done = check("first", "second", "second:Twin", "third")
+
+    (found,) = findings(done.stdout).values()
+    (finding,) = found
+    assert "two services are called 'twin': first:Twin and second:Twin" in finding[0]
+    assert "module:Class" in finding[1]
+    assert done.returncode == 1
+    assert check("first", "third").returncode == 0

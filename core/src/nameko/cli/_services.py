@@ -17,6 +17,9 @@ from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 from nameko.import_failures import describe_import_failure
 from nameko.suggestions import did_you_mean
 
+#: What to do about two services of one name.
+NAMESAKES_REMEDY = "name the one to run as module:Class"
+
 
 def import_services(specs: Iterable[str]) -> list[type]:
     """The service classes that `specs` name, each once.
@@ -29,11 +32,13 @@ def import_services(specs: Iterable[str]) -> list[type]:
         for cls in import_service(spec):
             other = by_name.setdefault(get_service_name(cls), cls)
             if other is not cls:
-                raise CommandError(
-                    f"two services are called {get_service_name(cls)!r}: {_path(other)} and {_path(cls)}; "
-                    "name the one to run as module:Class"
-                )
+                raise CommandError(f"{describe_namesakes(other, cls)}; {NAMESAKES_REMEDY}")
     return list(by_name.values())
+
+
+def describe_namesakes(first: type, second: type) -> str:
+    """That two different classes have the same service name."""
+    return f"two services are called {get_service_name(second)!r}: {_path(first)} and {_path(second)}"
 
 
 def import_service(spec: str) -> list[type]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nameko.cli._migration import Finding, check_configuration, check_services, check_source, project_files
-from nameko.cli._services import import_service
+from nameko.cli._services import NAMESAKES_REMEDY, describe_namesakes, import_service
 from nameko.config import config as global_config
 from nameko.config_keys import declared_keys
 from nameko.exceptions import CommandError
@@ -39,7 +39,22 @@ def _findings(specs: Sequence[str], config: MutableMapping[str, Any]) -> Iterato
             yield Finding(spec, 0, str(exc), _remedy(str(exc)))
     for path in project_files([spec.partition(":")[0] for spec in specs]):
         yield from check_source(path, config)
-    yield from check_services(list(dict.fromkeys(classes)), config)
+    services = list(dict.fromkeys(classes))
+    yield from _namesakes(services)
+    yield from check_services(services, config)
+
+
+def _namesakes(services: Sequence[type]) -> Iterator[Finding]:
+    by_name: dict[str, type] = {}
+    for cls in services:
+        name = getattr(cls, "name", None)
+        if not name or not isinstance(name, str):  # which is a finding of its own
+            continue
+        other = by_name.setdefault(name, cls)
+        if other is not cls:
+            yield Finding(
+                cls.__module__, 0, describe_namesakes(other, cls), f"one process takes one: {NAMESAKES_REMEDY}"
+            )
 
 
 def _remedy(failure: str) -> str:

@@ -31,7 +31,24 @@ def check_services(services: list[type], config: MutableMapping[str, Any]) -> It
             difference = f"the service cannot be made: {_reason(exc)}"
             yield _finding(service_cls, difference, "nameko 3 refuses to start it: mend what the error names")
         else:
+            yield from _refused_at_start(container)
             yield from _of_container(container, config)
+
+
+def _refused_at_start(container: ServiceContainer) -> Iterator[Finding]:
+    # What the web server makes of the URLs when it starts. It listens nowhere here.
+    servers: set[Any] = set()
+    for entrypoint in container.entrypoints:
+        server: Any = getattr(entrypoint, "server", None)
+        if _comes_from(server, _HTTP_MODULE):
+            server.register_provider(entrypoint)
+            servers.add(server)
+    for server in servers:
+        try:
+            server.make_url_map()
+        except Exception as exc:  # of whatever a subclass does there
+            difference = f"the service cannot be started: {_reason(exc)}"
+            yield _finding(container.service_cls, difference, "mend the URL that the error names")
 
 
 def _reason(exc: Exception) -> str:
@@ -70,7 +87,7 @@ def _uses(container: ServiceContainer, module: str) -> bool:
     return any(_comes_from(extension, module) for extension in container.extensions)
 
 
-def _comes_from(extension: Extension, module: str) -> bool:
+def _comes_from(extension: object, module: str) -> bool:
     return any(cls.__module__ == module for cls in type(extension).__mro__)
 
 
