@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -171,6 +172,12 @@ class TestRequeue:
         eventually(lambda: sorted(calls) == [1, 1, 2, 2])
         assert depth(channel, "to-pack.dead") == 0
 
+    def test_one_message_is_one(self, nameko: Run, park: Run, packing: Any, rabbitmq_uri: str) -> None:
+        park(1)
+        packing[1].append(True)
+        given_back = nameko("amqp", "dead", "requeue", "to-pack", "--broker", rabbitmq_uri)
+        assert (given_back.status, given_back.out) == (0, "1 message given back from to-pack.dead.\n")
+
     def test_what_fails_again_is_parked_again_and_not_moved_for_ever(
         self, nameko: Run, park: Run, packing: Any, rabbitmq_uri: str, channel: Any, eventually: Eventually
     ) -> None:
@@ -205,7 +212,7 @@ class TestRequeue:
         eventually(lambda: depth(channel, "to-pack.dead") == 1)
         refused = nameko("amqp", "dead", "requeue", "to-pack", "--broker", rabbitmq_uri)
         assert refused.status == 1
-        assert "do not say where they came from" in refused.err
+        assert "1 message of to-pack.dead does not say where it came from, and is left there" in refused.err
         eventually(lambda: depth(channel, "to-pack.dead") == 1)
         assert "why is unknown" in nameko("amqp", "dead", "show", "to-pack", "--broker", rabbitmq_uri).out
 
@@ -216,11 +223,27 @@ class TestPurge:
     ) -> None:
         park(1, 2)
         monkeypatch.setattr("click.termui.visible_prompt_func", lambda text: "n")
-        assert nameko("amqp", "dead", "purge", "to-pack", "--broker", rabbitmq_uri).status != 0
+        declined = nameko("amqp", "dead", "purge", "to-pack", "--broker", rabbitmq_uri)
+        assert (declined.status, declined.err) == (1, "Error: nothing was dropped from to-pack.dead\n")
         assert depth(channel, "to-pack.dead") == 2
         purged = nameko("amqp", "dead", "purge", "to-pack", "--yes", "--broker", rabbitmq_uri)
         assert (purged.status, purged.out) == (0, "2 messages dropped from to-pack.dead.\n")
         assert depth(channel, "to-pack.dead") == 0
+
+    def test_where_nobody_can_be_asked(
+        self, nameko: Run, park: Run, rabbitmq_uri: str, channel: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        park(1)
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        refused = nameko("amqp", "dead", "purge", "to-pack", "--broker", rabbitmq_uri)
+        assert refused.status == 1
+        assert "Drop 1 message of to-pack.dead?" in refused.out
+        assert (
+            refused.err.strip() == "Error: nobody answers whether to drop 1 message of to-pack.dead: pass --yes to drop"
+        )
+        assert depth(channel, "to-pack.dead") == 1
+        purged = nameko("amqp", "dead", "purge", "to-pack", "--yes", "--broker", rabbitmq_uri)
+        assert (purged.status, purged.out) == (0, "1 message dropped from to-pack.dead.\n")
 
 
 class TestErrors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -96,24 +97,41 @@ def requeue(config: Mapping[str, Any], queue: str, limit: int | None) -> None:
                 continue
             _give_back(client, message, address)
             moved += 1
-    click.echo(f"{moved} messages given back from {name}.")
+    click.echo(f"{_counted(moved, 'message')} given back from {name}.")
     if left:
-        raise CommandError(f"{left} messages of {name} do not say where they came from, and are left there.")
+        unknown = "does not say where it came from, and is" if left == 1 else "do not say where they came from, and are"
+        raise CommandError(f"{_counted(left, 'message')} of {name} {unknown} left there.")
 
 
 def purge(config: Mapping[str, Any], queue: str, yes: bool) -> None:
     """Drop all parked messages of a queue, after asking.
 
-    :raises CommandError: when there is no such queue, or no broker
+    :raises CommandError: when there is no such queue, no broker, or nobody who says yes
     """
     name = _parking(queue)
     with _client(_settings(config)) as client:
         count = _count(client, name)
     if not yes:
-        click.confirm(f"Drop {count} messages of {name}?", abort=True)
+        _confirm(count, name)
     with _client(_settings(config)) as client:
         dropped = client.call(lambda channel: channel.queue_purge(name), Deadline(_TIMEOUT_S))
-    click.echo(f"{dropped} messages dropped from {name}.")
+    click.echo(f"{_counted(dropped, 'message')} dropped from {name}.")
+
+
+def _confirm(count: int, name: str) -> None:
+    what = f"{_counted(count, 'message')} of {name}"
+    try:
+        agreed = click.confirm(f"Drop {what}?")
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise CommandError(f"nobody answers whether to drop {what}: pass --yes to drop") from None
+    if not agreed:
+        raise CommandError(f"nothing was dropped from {name}")
+
+
+def _counted(count: object, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _parking(queue: str) -> str:
@@ -243,7 +261,7 @@ def _body(message: Message) -> str:
 def _as_text(described: Mapping[str, Any]) -> str:
     lines = [
         f"{described['since'] or 'since when is unknown'}: {described['error'] or 'why is unknown'}",
-        f"  after {described['attempts']} attempts, given up for {described['reason']}",
+        f"  after {_counted(described['attempts'], 'attempt')}, given up for {described['reason']}",
         f"  from exchange `{described['exchange']}`, routing key `{described['routing_key']}`",
         f"  headers: {json.dumps(described['headers'], ensure_ascii=False, default=str)}",
         f"  body: {described['body']}",
