@@ -209,7 +209,11 @@ class Proxy:
                 _reset(client)
                 continue
             self.accepted += 1
-            server = concurrency.socket.create_connection(self._target)
+            try:
+                server = concurrency.socket.create_connection(self._target)
+            except BaseException:  # killed by `close`, for one
+                _reset(client)
+                raise
             threads = [concurrency.spawn(self._pump, client, server), concurrency.spawn(self._pump, server, client)]
             self.links.append((client, server, *threads))
 
