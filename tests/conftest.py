@@ -176,7 +176,7 @@ def broker_config(broker_uri: str) -> dict[str, object]:
 
 @pytest.fixture(name="eventually")
 def eventually_fixture() -> Callable[..., object]:
-    """`eventually(condition, timeout_s=5)`: waits for a condition."""
+    """`eventually(condition, timeout_s=20)`: waits for a condition."""
     return eventually
 
 
