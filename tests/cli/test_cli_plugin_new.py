@@ -50,6 +50,7 @@ def test_names_of_any_length_are_formatted(project: Any, here: Any, name: str) -
 
 
 @pytest.mark.parametrize("kinds", [KINDS, *combinations(KINDS, 1)], ids="-".join)
+@pytest.mark.timeout(240)  # mypy takes its time on a busy machine
 def test_what_it_writes_has_types(project: Any, here: Any, kinds: tuple[str, ...]) -> None:
     here("plugin", "new", "acme-thing", *options(*kinds))
     run("-m", "mypy", "--cache-dir", "/dev/null", cwd=project.path / "acme-thing")
