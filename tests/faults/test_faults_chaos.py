@@ -63,12 +63,13 @@ def dice(request: pytest.FixtureRequest) -> Iterator[random.Random]:
     seed = int(os.environ.get("NAMEKO_CHAOS_SEED") or random.randrange(2**32))
     print(f"NAMEKO_CHAOS_SEED={seed}")
     failed_before = request.session.testsfailed
-    kept = request.config.cache.get("faults/failed-seeds", []) if request.config.cache else []
-    if request.config.cache:
-        request.config.cache.set("faults/failed-seeds", [*kept, seed])
+    cache = getattr(request.config, "cache", None)  # there is none with `-p no:cacheprovider`
+    kept = cache.get("faults/failed-seeds", []) if cache else []
+    if cache:
+        cache.set("faults/failed-seeds", [*kept, seed])
     yield random.Random(seed)
-    if request.config.cache and request.session.testsfailed == failed_before:
-        request.config.cache.set("faults/failed-seeds", kept)
+    if cache and request.session.testsfailed == failed_before:
+        cache.set("faults/failed-seeds", kept)
 
 
 class Cluster:
