@@ -19,7 +19,8 @@ def test_connections_outlive_a_stall(make_broker, rabbitmq_uri, eventually):
     concurrency.sleep(0.1)
     block(3.2)  # the broker gives up after two to three heartbeats
     broker.publish(1, exchange="", routing_key="nowhere")
-    concurrency.sleep(0.5)
+    for each in raw:
+        each.channel().close()  # the broker answers over each of them
     assert [connection.raw for connection in connections] == raw
 
 

@@ -388,10 +388,12 @@ def test_deadline_from_the_configuration(start: Start, cluster: Any) -> None:
     assert [call.result() for call in calls] == [0.6] * 10
 
 
-def test_result_of_a_call_that_ended_before_its_deadline_can_be_fetched_after_it(act: Callable[..., Any]) -> None:
+def test_result_of_a_call_that_ended_before_its_deadline_can_be_fetched_after_it(
+    act: Callable[..., Any], eventually: Eventually
+) -> None:
     def fetch_late(service: Any) -> Any:
         reply = service.impatient.price.call_async("cup")
-        concurrency.sleep(0.4)
+        eventually(lambda: time.monotonic() > reply.deadline)
         return reply.result()
 
     assert act(fetch_late) == 3

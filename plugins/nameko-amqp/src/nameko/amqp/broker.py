@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import kombu
 
@@ -20,6 +20,7 @@ from nameko.amqp.consuming import Subscription
 from nameko.amqp.errors import BrokerRefused
 from nameko.amqp.hub_watch import STALL_S, watches
 from nameko.amqp.messages import Message
+from nameko.amqp.publish_options import PublishOptions
 from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
@@ -42,39 +43,6 @@ _FLUSH_TIMEOUT_S = 1.5
 _JOIN_TIMEOUT_S = 1.0
 # Seconds between attempts to declare.
 _RETRY_S = 0.1
-
-
-class PublishOptions(TypedDict, total=False):
-    """How to publish a message; none of it has to be said.
-
-    :param serializer: its name; by default the container's
-    :param mandatory: fail when there is no queue for the message
-    :param expiration_s: the broker drops the message when it has not been delivered for so long, from now on
-    :param delivery_mode: 2, the default, for a message that outlives the broker's end, or 1
-    :param compression: its name, as kombu knows it
-    :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
-
-    The others are properties of the message. One that has a `content_type` is encoded by the caller.
-    """
-
-    serializer: str | None
-    mandatory: bool
-    headers: Mapping[str, Any] | None
-    correlation_id: str | None
-    reply_to: str | None
-    expiration_s: float | None
-    priority: int
-    delivery_mode: int
-    compression: str | None
-    timeout_s: float | None
-    content_type: str
-    content_encoding: str
-    message_id: str
-    timestamp: int
-    type: str
-    user_id: str
-    app_id: str
-    cluster_id: str
 
 
 class Broker(SharedExtension):

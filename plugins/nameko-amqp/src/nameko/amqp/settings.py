@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from math import inf
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -161,20 +160,6 @@ def given_config(owner: str, config: Mapping[str, Any] | None) -> Mapping[str, A
             f"{owner}: the configuration must be a mapping, like {example}, not {type(config).__name__}."
         )
     return config
-
-
-def check_seconds(owner: str, options: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Check those of a publisher's `options` that are numbers of seconds; None counts as not given.
-
-    :param owner: whose options they are, for the error
-    :raises ConfigurationError: when one is not a number from 0 on
-    """
-    for name in names:
-        value = options.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-            raise ConfigurationError(f"{owner}: {name} must be a number of seconds, not {value!r}.")
 
 
 def mask_uri(uri: str) -> str:

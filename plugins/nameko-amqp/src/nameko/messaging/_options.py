@@ -7,36 +7,16 @@ from typing import Any
 
 from kombu import Exchange
 
-from nameko.constants import NON_PERSISTENT, PERSISTENT
+from nameko.amqp.publish_options import DELIVERY_MODES, PublishOptions
 
 #: What `Broker.publish` takes under the same name.
-_AS_THEY_ARE = frozenset(
-    [
-        "app_id",
-        "compression",
-        "content_encoding",
-        "content_type",
-        "correlation_id",
-        "expiration_s",
-        "mandatory",
-        "message_id",
-        "priority",
-        "reply_to",
-        "routing_key",
-        "serializer",
-        "timeout_s",
-        "timestamp",
-        "type",
-        "user_id",
-    ]
-)
+_AS_THEY_ARE = (PublishOptions.__annotations__.keys() | {"routing_key"}) - {"delivery_mode", "headers"}
 _RENAMED = {"expiration": "expiration_s", "timeout": "timeout_s", "confirm_timeout": "timeout_s"}
 #: Options that are numbers of seconds.
 IN_SECONDS = ("expiration", "timeout", "confirm_timeout", "expiration_s", "timeout_s")
 # Every message is sent again until it is confirmed or its deadline passes: there is nothing to say about retries.
 _NO_LONGER_NEEDED = frozenset(["retry", "retry_policy", "immediate"])
 _HANDLED_ELSEWHERE = frozenset(["declare", "exchange", "headers", "use_confirms"])
-_DELIVERY_MODES = {"transient": NON_PERSISTENT, "persistent": PERSISTENT}
 _KNOWN = _AS_THEY_ARE | _RENAMED.keys() | _NO_LONGER_NEEDED | _HANDLED_ELSEWHERE | {"delivery_mode"}
 
 
@@ -59,7 +39,7 @@ def broker_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _RENAMED:
             arguments[_RENAMED[name]] = value
         elif name == "delivery_mode":
-            arguments[name] = _DELIVERY_MODES.get(value, value)
+            arguments[name] = DELIVERY_MODES.get(value, value)
     return arguments
 
 

@@ -11,7 +11,8 @@ from kombu import Exchange, Queue
 
 from nameko.amqp.broker import Broker
 from nameko.amqp.publish import Publisher as KombuPublisher
-from nameko.amqp.settings import IN_PROCESS_URI, check_seconds
+from nameko.amqp.publish_options import check_seconds
+from nameko.amqp.settings import IN_PROCESS_URI
 from nameko.constants import AMQP_SSL_CONFIG_KEY, AMQP_URI_CONFIG_KEY, LOGIN_METHOD_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider

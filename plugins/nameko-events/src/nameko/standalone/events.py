@@ -15,8 +15,9 @@ from typing import Any
 from kombu import Exchange
 
 from nameko.amqp.blocking import BlockingPublisher
+from nameko.amqp.publish_options import check_seconds
 from nameko.amqp.serializers import Codecs
-from nameko.amqp.settings import AmqpSettings, check_seconds, given_config
+from nameko.amqp.settings import AmqpSettings, given_config
 from nameko.config import config as global_config
 from nameko.constants import PERSISTENT
 from nameko.outgoing_calls import OutgoingCall, observers_outside_services

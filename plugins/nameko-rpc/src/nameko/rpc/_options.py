@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from nameko.constants import NON_PERSISTENT, PERSISTENT
+from nameko.amqp.publish_options import DELIVERY_MODES, PublishOptions, check_seconds
 from nameko.exceptions import ConfigurationError
 from nameko.suggestions import did_you_mean
 
@@ -21,23 +21,8 @@ _ROUTING = frozenset(["exchange", "routing_key", "mandatory", "reply_to", "corre
 _OBSOLETE = frozenset(["retry", "retry_policy", "use_confirms", "declare", "confirm_timeout", "immediate"])
 
 # What else there is to say about a request: how its body is encoded, and properties of its message.
-_PUBLISHING = frozenset(
-    [
-        "app_id",
-        "compression",
-        "content_encoding",
-        "content_type",
-        "delivery_mode",
-        "message_id",
-        "priority",
-        "serializer",
-        "timestamp",
-        "type",
-        "user_id",
-    ]
-)
+_PUBLISHING = PublishOptions.__annotations__.keys() - _ROUTING - {"cluster_id", "expiration_s", "headers", "timeout_s"}
 _KNOWN = {"timeout", "expiration", "headers"} | _PUBLISHING | _ROUTING | _OBSOLETE
-_DELIVERY_MODES = {"transient": NON_PERSISTENT, "persistent": PERSISTENT}
 
 _MAX_EXPIRATION_S = 2**31 / 1000  # RabbitMQ refuses more than 32 bits of milliseconds
 
@@ -70,16 +55,17 @@ class RequestOptions:
         """
         if not self.open_ended:
             refuse_unknown(options)
+        check_seconds("an RPC client", options, ["expiration"])
         further = {key: value for key, value in options.items() if key not in _ROUTING | _OBSOLETE}
         timeout_s = further.pop("timeout", None)
         expiration_s = further.pop("expiration", self.expiration_s)
         headers = {**self.headers, **(further.pop("headers", None) or {})}
         if "delivery_mode" in further:
-            further["delivery_mode"] = _DELIVERY_MODES.get(further["delivery_mode"], further["delivery_mode"])
+            further["delivery_mode"] = DELIVERY_MODES.get(further["delivery_mode"], further["delivery_mode"])
         return replace(
             self,
             timeout_s=self.timeout_s if timeout_s is None else checked_timeout("timeout", timeout_s),
-            expiration_s=_checked_expiration(expiration_s),
+            expiration_s=expiration_s,
             headers=headers,
             publishing={**self.publishing, **further},
         )
@@ -115,14 +101,6 @@ def checked_timeout(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
         raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
     return float(value)
-
-
-def _checked_expiration(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ConfigurationError(f"expiration must be a number of seconds, not {value!r}.")
-    return value
 
 
 def checked_target(owner: str, service_name: Any) -> str:

@@ -1,0 +1,60 @@
+"""How a message may be published: the options, and what is checked about them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any, TypedDict
+
+from nameko.constants import NON_PERSISTENT, PERSISTENT
+from nameko.exceptions import ConfigurationError
+
+#: kombu's names of delivery modes, and what AMQP has for them.
+DELIVERY_MODES = {"transient": NON_PERSISTENT, "persistent": PERSISTENT}
+
+
+class PublishOptions(TypedDict, total=False):
+    """How to publish a message; none of it has to be said.
+
+    :param serializer: its name; by default the container's
+    :param mandatory: fail when there is no queue for the message
+    :param expiration_s: the broker drops the message when it has not been delivered for so long, from now on
+    :param delivery_mode: 2, the default, for a message that outlives the broker's end, or 1
+    :param compression: its name, as kombu knows it
+    :param timeout_s: how long to wait for the confirm; by default `PUBLISH_TIMEOUT`
+
+    The others are properties of the message. One that has a `content_type` is encoded by the caller.
+    """
+
+    serializer: str | None
+    mandatory: bool
+    headers: Mapping[str, Any] | None
+    correlation_id: str | None
+    reply_to: str | None
+    expiration_s: float | None
+    priority: int
+    delivery_mode: int
+    compression: str | None
+    timeout_s: float | None
+    content_type: str
+    content_encoding: str
+    message_id: str
+    timestamp: int
+    type: str
+    user_id: str
+    app_id: str
+    cluster_id: str
+
+
+def check_seconds(owner: str, options: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Check those of a publisher's `options` that are numbers of seconds; None counts as not given.
+
+    :param owner: whose options they are, for the error
+    :raises ConfigurationError: when one is not a number from 0 on
+    """
+    for name in names:
+        value = options.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
+            raise ConfigurationError(f"{owner}: {name} must be a number of seconds, not {value!r}.")
