@@ -210,13 +210,15 @@ def test_what_this_user_may_not_declare_or_consume_refuses_the_start(make_broker
     broker.declare(QUEUE)
 
 
-def test_a_queue_that_another_connection_holds_is_waited_for(make_broker, broker_uri, eventually):
+def test_a_queue_that_another_connection_holds_is_waited_for(make_broker, broker_uri, eventually, monkeypatch):
     """An exclusive queue is locked until the broker notices that its last owner has gone."""
     queue = kombu.Queue("mine", kombu.Exchange("things", type="topic"), routing_key="mine", exclusive=True)
     first, second = make_broker(broker_uri, HEARTBEAT=20), make_broker(broker_uri, HEARTBEAT=30)
     first.subscribe(queue, lambda message: None)
+    raw, opened = second._consuming().connection.raw, []
+    monkeypatch.setattr(raw, "channel", lambda channel=raw.channel: opened.append(True) or channel())
     subscribing = concurrency.spawn(second.subscribe, queue, lambda message: None)
-    concurrency.sleep(0.3)
+    eventually(lambda: len(opened) > 1)  # a channel for each attempt
     assert not subscribing.dead
     first.container.kill()
     assert subscribing.wait().consuming

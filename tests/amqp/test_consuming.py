@@ -160,8 +160,9 @@ def test_a_container_that_is_going_down_gives_messages_back(make_broker, broker_
     eventually(lambda: tries == [False, True, True])
 
 
-def test_stop_gives_back_what_was_not_handed_on(make_broker, broker_uri, eventually):
-    broker, got, go_on = make_broker(broker_uri), [], concurrency.Event()
+def hold_first_of_five(broker):
+    """A subscription whose callback does not return before the event is sent; and what it was called with."""
+    got, go_on = [], concurrency.Event()
 
     def on_message(message):
         got.append(message)
@@ -170,6 +171,12 @@ def test_stop_gives_back_what_was_not_handed_on(make_broker, broker_uri, eventua
     subscription = broker.subscribe(QUEUE, on_message)
     for number in range(5):
         publish(broker, number)
+    return subscription, got, go_on
+
+
+def test_stop_gives_back_what_was_not_handed_on(make_broker, broker_uri, eventually):
+    broker = make_broker(broker_uri)
+    subscription, got, go_on = hold_first_of_five(broker)
     eventually(lambda: got)
     subscription.stop()
     assert not subscription.consuming
@@ -183,15 +190,8 @@ def test_stop_gives_back_what_was_not_handed_on(make_broker, broker_uri, eventua
 
 
 def test_nothing_is_handed_on_while_a_silent_broker_is_asked_to_stop(make_broker, proxy, eventually):
-    broker, got, go_on = make_broker(proxy.uri), [], concurrency.Event()
-
-    def on_message(message):
-        got.append(message)
-        go_on.wait()
-
-    subscription = broker.subscribe(QUEUE, on_message)
-    for number in range(5):
-        publish(broker, number)
+    broker = make_broker(proxy.uri)
+    subscription, got, go_on = hold_first_of_five(broker)
     eventually(lambda: subscription.waiting == 4)
     proxy.hold()
     stopping = concurrency.spawn(subscription.stop)
