@@ -12,8 +12,8 @@ import kombu
 import pytest
 
 from nameko import concurrency
-from nameko.amqp import BrokerRefused, BrokerUnreachable, PublishTimeout
-from nameko.amqp.connections import BACKOFF_MAX_S, State, backoff_s, registry
+from nameko.amqp import BrokerRefused, BrokerUnreachable, PublishTimeout, connections
+from nameko.amqp.connections import BACKOFF_MAX_S, BACKOFF_MIN_S, State, backoff_s, registry
 from nameko.amqp.settings import AmqpSettings
 from nameko.exceptions import ConfigurationError, TemporaryFailure
 
@@ -117,6 +117,53 @@ def test_a_failed_start_leaves_nothing_behind(make_broker, eventually):
     with pytest.raises(BrokerUnreachable):
         make_broker("pyamqp://user:pw@127.0.0.1:1//leftover", START_TIMEOUT=0.3)
     assert not [key for key in registry._leased if "leftover" in key[3].uri]
+
+
+# -- coming back
+
+
+def test_what_one_connection_finds_out_the_others_need_not_wait_for(make_broker, proxy, eventually, monkeypatch):
+    publishing, consuming = connections_of(make_broker(proxy.uri))
+    waiting = []
+
+    def an_hour_after_the_second_failure(failures, **_):
+        if failures:
+            waiting.append(failures)
+        return 3600 if failures else 0.05
+
+    monkeypatch.setattr(connections, "backoff_s", an_hour_after_the_second_failure)
+    proxy.refusing = True
+    proxy.reset_all()
+    eventually(lambda: len(waiting) == 2)
+    proxy.refusing = False
+    lease = registry.lease(publishing.settings, "other")
+    eventually(lambda: publishing.connected and consuming.connected)
+    lease.give_back()
+
+
+class Thrower:
+    """Has each connection reset as soon as it is up."""
+
+    def __init__(self, proxy):
+        self._proxy = proxy
+        self.times = 0
+
+    def connection_up(self, raw):
+        self.times += 1
+        self._proxy.reset_all()
+
+    def connection_lost(self, error):
+        pass
+
+
+def test_a_broker_that_throws_out_whoever_has_come_in_is_not_asked_without_pause(make_broker, proxy, eventually):
+    thrower, publishing = Thrower(proxy), connections_of(make_broker(proxy.uri))[0]
+    started_at = time.monotonic()
+    publishing.add(thrower)
+    eventually(lambda: thrower.times >= 4)
+    assert time.monotonic() - started_at >= 3 * BACKOFF_MIN_S / 2
+    publishing.remove(thrower)
+    eventually(lambda: publishing.connected)
 
 
 # -- sharing

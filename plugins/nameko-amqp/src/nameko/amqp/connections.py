@@ -18,6 +18,7 @@ import os
 import random
 import ssl
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from time import monotonic
 from typing import Any, Protocol
@@ -40,6 +41,9 @@ BACKOFF_MAX_S = 5.0
 BACKOFF_MIN_S = 0.1
 #: The same when the broker has answered, and refused.
 BACKOFF_REFUSED_S = 6.0
+# After a connection that is lost sooner than this there is a pause, though a short one: whoever lets clients in only to
+# throw them out is not asked a hundred times a second.
+_BRIEF_S = 0.25
 #: Seconds an orderly close may take.
 CLOSE_TIMEOUT_S = 0.5
 # Seconds between log lines about one broker that is away.
@@ -79,9 +83,10 @@ class ManagedConnection:
 
     :param settings: the broker
     :param role: what it is for; part of its name at the broker
+    :param on_up: called each time that it is up, in its own greenthread; must not block
     """
 
-    def __init__(self, settings: AmqpSettings, role: str) -> None:
+    def __init__(self, settings: AmqpSettings, role: str, on_up: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
         self.role = role
         self.state = State.CONNECTING
@@ -91,7 +96,9 @@ class ManagedConnection:
         self.reconnects = 0  # how often it came back after it was lost
         self._transport: GreenTransport | None = None
         self._users: list[ConnectionUser] = []
+        self._on_up = on_up
         self._changed = Event()
+        self._pause = Event()
         self._uris = cycle(settings.uris)
         self._connected_before = False
         self._log = _LossLog(settings, role)
@@ -159,6 +166,11 @@ class ManagedConnection:
     def _refused(self) -> bool:
         return not self._connected_before and isinstance(self.error, _REFUSALS)
 
+    def retry_now(self) -> None:
+        """Try to connect at once, should it be waiting to: there is reason to believe that the broker is back."""
+        pause, self._pause = self._pause, Event()
+        pause.send(None)
+
     def close(self, orderly: bool = True) -> None:
         """Close for good; returns within `CLOSE_TIMEOUT_S`, whatever the broker does.
 
@@ -194,11 +206,14 @@ class ManagedConnection:
                 raw = self._connect()
             except Exception as exc:
                 self._note_failure(exc)
-                concurrency.sleep(backoff_s(failures, refused=isinstance(exc, _REFUSALS)))
+                self._pause.wait(backoff_s(failures, refused=isinstance(exc, _REFUSALS)))
                 failures += 1
             else:
                 failures = 0
+                up_at = monotonic()
                 self._serve(raw)
+                if monotonic() - up_at < _BRIEF_S:
+                    concurrency.sleep(backoff_s(0))
 
     def _connect(self) -> Any:
         uri = next(self._uris)
@@ -261,6 +276,7 @@ class ManagedConnection:
         self._log.connected()
         self._set_state(State.CONNECTED)
         self._tell_users("connection_up", raw)
+        self._on_up()
 
     def _note_loss(self, error: Exception) -> None:
         self.error = error
@@ -461,9 +477,15 @@ class Registry:
         key = (os.getpid(), concurrency.current_hub(), role, settings)
         connection, count = self._leased.get(key, (None, 0))
         if connection is None or connection.state is State.CLOSED:
-            connection, count = ManagedConnection(settings, role), 0
+            connection, count = ManagedConnection(settings, role, partial(self._broker_is_up, key)), 0
         self._leased[key] = (connection, count + 1)
         return Lease(self, key, connection)
+
+    def _broker_is_up(self, key: Any) -> None:
+        # One connection has found out: the others to that broker need not wait for their next attempts.
+        for other, (connection, _) in list(self._leased.items()):
+            if other != key and _same_broker(other, key):
+                connection.retry_now()
 
     def _give_back(self, key: Any, orderly: bool) -> None:
         connection, count = self._leased[key]
@@ -472,6 +494,11 @@ class Registry:
         else:
             del self._leased[key]
             connection.close(orderly)
+
+
+def _same_broker(one: Any, other: Any) -> bool:
+    # Keys are alike but for the role.
+    return (*one[:2], one[3]) == (*other[:2], other[3])  # type: ignore[no-any-return]
 
 
 class Lease:
