@@ -498,7 +498,7 @@ class Registry:
 
 def _same_broker(one: Any, other: Any) -> bool:
     # Keys are alike but for the role.
-    return (*one[:2], one[3]) == (*other[:2], other[3])  # type: ignore[no-any-return]
+    return (*one[:2], one[3]) == (*other[:2], other[3])
 
 
 class Lease:
