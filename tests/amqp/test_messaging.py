@@ -14,7 +14,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
-from nameko.amqp import UndeliverableMessage
+from nameko.amqp import UndeliverableMessage, _declared
 from nameko.amqp.memory import Transport
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
@@ -622,6 +622,48 @@ class TestPublishing:
         with entrypoint_hook(container, "send") as declared_send:
             declared_send("y")
         assert outside.get("from-start").payload == "y"
+
+    @pytest.mark.rabbitmq
+    def test_of_what_comes_with_messages_the_last_is_declared_again_after_a_reconnect(
+        self,
+        start_container: Callable[..., ServiceContainer],
+        proxy: Any,
+        rabbitmq_uri: str,
+        eventually: Eventually,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(_declared, "PASSING_MAX", 2)
+
+        class Declaring:
+            name = "declaring"
+            publish = Publisher(declare=[Queue("stays")])
+
+            @consume(Queue("unused"))
+            def send(self, body: Any, queue: Queue) -> None:
+                self.publish(body, routing_key=queue.name, declare=[queue], mandatory=True)
+
+        container = start_container(Declaring, {"AMQP_URI": proxy.uri})
+        outside = Outside(rabbitmq_uri)
+
+        def exists(queue: str) -> bool:
+            with kombu.Connection(rabbitmq_uri) as connection:
+                try:
+                    connection.channel().queue_declare(queue, passive=True)
+                except NotFound:
+                    return False
+                return True
+
+        with entrypoint_hook(container, "send") as send:
+            for name in ["a", "b", "a", "c", "stays"]:
+                send("x", Queue(name))
+            for name in ["a", "b", "c", "stays"]:
+                outside.channel.queue_delete(name)
+            proxy.reset_all()
+            assert eventually(lambda: [exists(name) for name in ["stays", "a", "c"]] == [True] * 3)
+            assert not exists("b")
+            send("x", Queue("b"))
+        assert outside.get("b").payload == "x"
+        outside.connection.release()
 
     def test_the_exchange_may_say_how_its_messages_are_kept(self, start: Start, outside: Outside) -> None:
         class Service:

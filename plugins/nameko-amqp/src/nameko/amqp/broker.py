@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import amqp
 from amqp.exceptions import AMQPError, ChannelError
 from nameko import concurrency
 from nameko.amqp import wire
+from nameko.amqp._declared import Entity
 from nameko.amqp._stats import broker_stats
 from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
@@ -304,19 +305,35 @@ class Broker(SharedExtension):
 
     # -- declaring and subscribing
 
-    def declare(self, *entities: kombu.Exchange | kombu.Queue) -> None:
+    def declare(self, *entities: Entity) -> None:
         """Declare exchanges and queues, with what they are bound to: now, and again after each reconnect.
 
         :raises ConfigurationError: when one exists with other properties, or is not to be declared by this user
         :raises amqp.exceptions.ChannelError: when the broker refuses otherwise
         :raises BrokerUnreachable: when there is no connection within `START_TIMEOUT`
         """
+        self._declare(entities, passing=False)
+
+    def declare_for_message(self, *entities: Entity) -> None:
+        """Declare what a message needs that is about to be published, unless that is known to have been done.
+
+        The 256 entities that were named last are remembered: not declared by the next message, but again after a
+        reconnect. What has to be there for as long as the service runs is for `declare`.
+
+        :raises: what `declare` raises
+        """
+        declared = self._require_publisher().declared
+        new = [entity for entity in entities if not declared.knows(entity)]
+        if new:
+            self._declare(new, passing=True)
+
+    def _declare(self, entities: Sequence[Entity], passing: bool) -> None:
         publisher = self._require_publisher()
         deadline = monotonic() + self.settings.start_timeout_s
         while True:
             self._publishing().connection.wait_connected(deadline - monotonic())
             try:
-                publisher.declare(entities)
+                publisher.declare(entities, passing)
             except (ChannelError, BrokerRefused):
                 raise
             except (AMQPError, OSError):  # lost meanwhile, or no answer

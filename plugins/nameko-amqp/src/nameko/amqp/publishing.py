@@ -28,6 +28,7 @@ from amqp.exceptions import (
 )
 from nameko import concurrency
 from nameko.amqp import wire
+from nameko.amqp._declared import DeclaredEntities, Entity
 from nameko.amqp.connections import ManagedConnection, describe
 from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
 from nameko.concurrency import Signal
@@ -134,7 +135,7 @@ class ConfirmingPublisher:
         self._waiting: deque[Publication] = deque()  # for the channel, or for the broker to take messages
         self._suspects: deque[Publication] = deque()  # one of them made the broker close the channel
         self._alone: Publication | None = None  # the suspect that is under way
-        self._entities: dict[Any, kombu.Exchange | kombu.Queue] = {}
+        self.declared = DeclaredEntities()
         self._setting_up: Any = None
         self._sweep_timer: Any = None
         self._sweep_at = float("inf")
@@ -151,9 +152,10 @@ class ConfirmingPublisher:
         else:
             self._waiting.append(publication)
 
-    def declare(self, entities: Iterable[kombu.Exchange | kombu.Queue]) -> None:
+    def declare(self, entities: Iterable[Entity], passing: bool = False) -> None:
         """Declare exchanges and queues now, and again on each new connection.
 
+        :param passing: they come with messages, and are forgotten after many others of that kind
         :raises ConfigurationError: when one exists with other properties
         :raises amqp.exceptions.AMQPError, OSError: when the broker refuses otherwise, or is gone
         """
@@ -162,7 +164,7 @@ class ConfirmingPublisher:
             raise ConnectionError(f"not connected: {describe(self._connection.error)}")
         for entity in entities:
             declare(raw, entity)
-            self._entities[type(entity).__name__, entity.name] = entity
+            self.declared.add(entity, passing)
 
     def close(self) -> None:
         """Stop; whatever has no outcome yet is told that the connection is closed."""
@@ -314,7 +316,7 @@ class ConfirmingPublisher:
                 return
 
     def _declare_again(self, raw: Any) -> None:
-        for entity in list(self._entities.values()):
+        for entity in self.declared:
             try:
                 declare(raw, entity)
             except (ChannelError, ConfigurationError) as exc:
@@ -445,7 +447,7 @@ class Confirmation:
             raise self._error
 
 
-def declare(raw: Any, entity: kombu.Exchange | kombu.Queue) -> None:
+def declare(raw: Any, entity: Entity) -> None:
     """Declare `entity`, with what it is bound to, on a channel for this purpose.
 
     :raises ConfigurationError: when it exists with other properties, or is not to be declared by this user
@@ -477,7 +479,7 @@ def close_channel(channel: Any) -> None:
         pass
 
 
-def refused(entity: kombu.Exchange | kombu.Queue, error: ChannelError) -> Exception:
+def refused(entity: Entity, error: ChannelError) -> Exception:
     """The error to raise for an entity that the broker refuses: in words of the configuration where it is that."""
     kind = "queue" if isinstance(entity, kombu.Queue) else "exchange"
     reply = " ".join((getattr(error, "reply_text", "") or str(error)).split())

@@ -69,7 +69,6 @@ class Publisher(HeaderEncoder, DependencyProvider):
             self.exchange = queue.exchange if exchange is None else exchange
             self.declare.append(queue)
         self._arguments: dict[str, Any] = {}
-        self._known_entities: set[Entity] = set()
         self._own_publisher: OwnPublisher | None = None
 
     def describe(self) -> Mapping[str, str]:
@@ -99,7 +98,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
             raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
         check_seconds(repr(self), self.options, IN_SECONDS)
         self._arguments = {"routing_key": "", "serializer": self.serializer, **broker_arguments(self.options)}
-        self._declare_once(self._entities())
+        self.broker.declare(*self._entities())
 
     def _entities(self) -> list[Entity]:
         exchange = self.exchange
@@ -120,19 +119,14 @@ class Publisher(HeaderEncoder, DependencyProvider):
         )
         return OwnPublisher(publisher)
 
-    def _declare_once(self, entities: Sequence[Entity]) -> None:
-        new = [entity for entity in entities if entity not in self._known_entities]
-        if new:
-            self.broker.declare(*new)
-            self._known_entities.update(new)
-
     def get_dependency(self, worker_ctx: WorkerContext) -> Callable[..., None]:
         """The function to inject."""
 
         def publish(msg: Any, **options: Any) -> None:
             """Publish `msg`.
 
-            :param options: as for the `Publisher`, and `exchange`; `headers` are merged, `declare` is added
+            :param options: as for the `Publisher`, and `exchange`; `headers` are merged, `declare` is added: those
+                256 exchanges and queues that were named last are also declared again after a reconnect
             :raises TypeError: when an option is unknown
             :raises UndeliverableMessage: when it is `mandatory` and no queue gets it
             :raises PublishTimeout: when the broker has not confirmed it in time; it may have arrived
@@ -162,7 +156,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
         if unknown := unknown_options(options):
             raise TypeError(f"publish() has no option {', '.join(unknown)}")
         if options.get("declare"):
-            self._declare_once(options["declare"])
+            self.broker.declare_for_message(*options["declare"])
         arguments = self._arguments_for(options)
         arguments["headers"] = self._merged_headers(options.get("headers"), own_headers)
         if options.get("use_confirms", self.options.get("use_confirms")) is False:
