@@ -383,11 +383,19 @@ class BlockingPublisher:
         self._idle: list[BlockingClient] = []
 
     def publish(
-        self, payload: Any, *, exchange: str, routing_key: str, timeout_s: float | None = None, **options: Any
+        self,
+        payload: Any,
+        *,
+        exchange: str,
+        routing_key: str,
+        timeout_s: float | None = None,
+        expiration_s: float | None = None,
+        **options: Any,
     ) -> None:
         """Returns when the broker has confirmed the message. One that a lost connection leaves in doubt is sent again.
 
         :param timeout_s: for all of it; the configuration's `PUBLISH_TIMEOUT` when not given
+        :param expiration_s: how long it may wait in a queue, the time that connecting takes included
         :param options: as for `BlockingClient.send`
         :raises UndeliverableMessage: when it is `mandatory` and has no queue to go to
         :raises PublishTimeout: when there is no confirm within `timeout_s`; it may still arrive
@@ -395,9 +403,10 @@ class BlockingPublisher:
         :raises OSError: when the broker cannot be reached
         """
         deadline = Deadline(self.settings.publish_timeout_s if timeout_s is None else timeout_s)
+        expiration = Deadline(expiration_s)
         client = self._take()
         try:
-            self._publish(client, deadline, payload, exchange=exchange, routing_key=routing_key, **options)
+            self._publish(client, deadline, expiration, payload, exchange=exchange, routing_key=routing_key, **options)
         except TimeoutError as exc:
             raise PublishTimeout(f"no confirm from {self.settings.masked_uri} in time; it may still arrive") from exc
         finally:
@@ -409,11 +418,13 @@ class BlockingPublisher:
         except IndexError:
             return BlockingClient(self.settings, self._name, self._codecs)
 
-    def _publish(self, client: BlockingClient, deadline: Deadline, payload: Any, **options: Any) -> None:
+    def _publish(
+        self, client: BlockingClient, deadline: Deadline, expiration: Deadline, payload: Any, **options: Any
+    ) -> None:
         for attempt in range(_SEND_ATTEMPTS):
             client.open(deadline)
             try:
-                publication = client.send(payload, deadline=deadline, **options)
+                publication = client.send(payload, deadline=deadline, expiration_s=expiration.remaining_s(), **options)
                 client.wait(lambda sent=publication: sent.done, deadline)  # type: ignore[misc]
                 return publication.result()
             except ConnectionLost:
