@@ -1,4 +1,4 @@
-"""Containers that are stopped afterwards, and RabbitMQ's management API."""
+"""Containers that are stopped afterwards, a network that can be broken, and RabbitMQ's management API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from harness.fixtures import log, processes, service_process  # noqa: F401
+from harness.fixtures import log, network, network_uri, processes, service_process  # noqa: F401
 from nameko.testing.rabbit import Client
 
 
