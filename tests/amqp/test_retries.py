@@ -404,7 +404,7 @@ class TestTrouble:
     def test_a_wait_queue_that_is_different_costs_no_message(
         self, start: Start, outside: Outside, calls: list[Any], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("nameko.amqp.retry._GIVE_BACK_AFTER_S", 0.3)
+        monkeypatch.setattr("nameko.amqp.retrier._GIVE_BACK_AFTER_S", 0.3)
         container = start(packer(calls, fail, retry=Retry(2, 0.05)))
         outside.channel.queue_declare("to-pack.retry.50", durable=True, auto_delete=False)
         started = time.monotonic()

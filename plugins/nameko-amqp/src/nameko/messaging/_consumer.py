@@ -13,7 +13,8 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from nameko.amqp._retry_wire import restore_origin
 from nameko.amqp.broker import Broker, Message, Subscription
-from nameko.amqp.retry import Retrier, Retry, check_declaration
+from nameko.amqp.retrier import Retrier
+from nameko.amqp.retry import Retry, check_declaration
 from nameko.concurrency import GreenletExit
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint

@@ -16,7 +16,7 @@ from nameko.rpc._wire import read_request
 
 if TYPE_CHECKING:
     from nameko.amqp import Message, Retry
-    from nameko.amqp.retry import Retrier
+    from nameko.amqp.retrier import Retrier
     from nameko.containers import WorkerContext
     from nameko.extensions import ExcInfo
 

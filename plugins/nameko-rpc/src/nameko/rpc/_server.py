@@ -14,7 +14,7 @@ from amqp.exceptions import AMQPError
 
 from nameko import concurrency
 from nameko.amqp import Broker, MessageTooLarge, PublishTimeout, UndeliverableMessage
-from nameko.amqp.retry import Address, Retrier
+from nameko.amqp.retrier import Address, Retrier
 from nameko.exceptions import (
     BadRequest,
     ContainerBeingKilled,
