@@ -196,6 +196,32 @@ def test_a_port_in_use(project: Any, failing: Failing) -> None:
         assert "Address already in use" in failing("run", "service")
 
 
+def test_a_port_in_use_by_services_that_do_more_than_http(project: Any, failing: Failing) -> None:
+    project.write(
+        "services.py",
+        """
+        from nameko.rpc import rpc
+        from nameko.web.handlers import http
+
+        class Beside:
+            name = "beside"
+
+            @rpc
+            def method(self): ...
+
+        class Both(Beside):
+            name = "both"
+
+            @http("GET", "/")
+            def get(self, request): ...
+        """,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        options = ["--broker", "memory://", "-d", f"WEB_SERVER_ADDRESS={address}"]
+        assert f"cannot listen on {address}" in failing("run", *options, "services")
+
+
 def test_a_bug_gets_a_traceback(project: Any) -> None:
     project.write("service.py", SERVICE.replace("pass", "def start(self):\n            raise ZeroDivisionError", 1))
     done = project.nameko("run", "service")

@@ -84,6 +84,27 @@ def test_a_failure_to_start_is_raised_and_kills_the_container(container_factory,
     assert phase(log, "stop") == []
 
 
+def test_a_failure_to_start_says_nothing_of_the_threads_that_end_with_it(container_factory, caplog, make_service):
+    caplog.set_level("INFO", "nameko")
+
+    def fail() -> None:
+        container.spawn_managed_thread(Event().wait, identifier="lasting")
+        raise Boom("no")
+
+    container = container_factory(make_service(dependency_start=fail), {})
+    with pytest.raises(Boom, match="no"):
+        container.start()
+    assert caplog.messages == []
+
+
+def test_a_running_container_that_is_killed_names_the_threads_that_end_with_it(container_factory, caplog, make_service):
+    container = container_factory(make_service(), {})
+    container.start()
+    container.spawn_managed_thread(Event().wait, identifier="lasting")
+    container.kill()
+    assert caplog.messages == [f"killing managed thread `lasting` of {container}"]
+
+
 def test_a_start_that_is_interrupted_kills_the_container(container_factory, log, make_service):
     container = container_factory(make_service(dependency_setup=Event().wait), {})
     with pytest.raises(Timeout), Timeout(0.05):

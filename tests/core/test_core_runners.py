@@ -117,6 +117,25 @@ def test_when_one_does_not_start_none_stays(runner_factory):
     assert not any(each.started for each in runner.containers)
 
 
+def test_when_one_does_not_start_the_error_alone_is_seen(runner_factory, caplog):
+    caplog.set_level("INFO")
+    runner = runner_factory({}, One, Two)
+    one = runner.service_map["one"]
+
+    class Failing:
+        def wait(self) -> None:
+            one.spawn_managed_thread(Event().wait, identifier="lasting")
+            while one.not_ready_reasons():
+                sleep(0)
+            raise Boom("no")
+
+    Mark.failing["two.start"] = Failing()
+    with pytest.raises(Boom, match="no"):
+        runner.start()
+    assert not one.started
+    assert caplog.messages == ["starting services: one, two"]
+
+
 def test_when_one_fails_the_others_are_stopped(runner_factory, spawn):
     runner = runner_factory({}, One, Two)
     runner.start()

@@ -7,10 +7,10 @@ call of one service method, by one entrypoint, in a greenthread and with a servi
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nameko import concurrency, serialization
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Headers", "ServiceContainer", "WorkerContext", "get_container_cls", "get_service_name", "new_call_id"]
 
-_log = getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 #: Called with (worker_ctx, result, exc_info) after the method; what it returns replaces result and exc_info.
 ResultHandler = Callable[["WorkerContext", Any, "ExcInfo | None"], "tuple[Any, ExcInfo | None]"]
@@ -238,9 +238,20 @@ class ServiceContainer:
             if exc_info is not None:
                 _log.error("killing %s due to %r", self, exc_info[1])
             else:
-                _log.info("killing %s", self)
+                _log.log(self._kill_level(logging.INFO), "killing %s", self)
             self._begin_kill(exc_info)
         self._wait_for_end()
+
+    def abandon_start(self) -> None:
+        """Kill what has started, or is about to, because something that it was started together with has failed.
+
+        As for a start that itself fails, the log is spared: one error is to be seen, rather than all that goes with it.
+        """
+        self._start_completed = False
+        self.kill()
+
+    def _kill_level(self, level: int) -> int:
+        return level if self._start_completed else logging.DEBUG
 
     def wait(self) -> None:
         """Wait until the container has stopped.
@@ -355,7 +366,7 @@ class ServiceContainer:
     def _kill_managed_threads(self) -> None:
         for thread, identifier in list(self._managed_threads.items()):
             if thread not in self._waiting_for_end:
-                _log.warning("killing managed thread `%s` of %s", identifier, self)
+                _log.log(self._kill_level(logging.WARNING), "killing managed thread `%s` of %s", identifier, self)
                 thread.kill()
 
     def _kill_threads(self, threads: Iterable[Any]) -> None:

@@ -48,7 +48,7 @@ class ServiceRunner:
         try:
             SpawningProxy(self.containers, abort_on_error=True).start()
         except BaseException:
-            SpawningProxy(self.containers).kill()
+            SpawningProxy(self.containers).abandon_start()
             raise
         _log.debug("services started: %s", self.service_names)
 
