@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -97,10 +98,11 @@ def check(project: Any) -> Check:
     return run
 
 
-def findings(output: str) -> dict[str, list[tuple[str, str]]]:
+def findings(output: str, severity: str = "action|note") -> dict[str, list[tuple[str, str]]]:
     """What was found, and the remedy, by place."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for place, difference, remedy in re.findall(r"^(\S+): (.+)\n    (.+)$", output, re.MULTILINE):
+    pattern = rf"^(\S+): (?:{severity}): (.+)\n    (.+)$"
+    for place, difference, remedy in re.findall(pattern, output, re.MULTILINE):
         found.setdefault(place, []).append((difference, remedy))
     return found
 
@@ -118,7 +120,7 @@ EXPECTED = {
     "shop/helpers.py:3": ["no `ConsumeEvent`"],
     "shop/helpers.py:10": ["`nameko.nothing`|`nameko` has no `nothing`"],
     "shop/helpers.py:12": ["`nameko.rpc` has no `RpcProxi`"],
-    "shop/service.py:2": ["monkey patched"],
+    "shop/service.py:2": ["monkey_patch"],
     "shop/service.py:15": ["MyQueueConsumer.accept"],
     "shop/service.py:17": ["MyQueueConsumer.connection"],
     "shop/service.py:21": ["500 with an id", "RpcTimeout", "within the process", "127.0.0.1:8000"],
@@ -140,7 +142,7 @@ def test_each_finding_says_where_it_is_what_differs_and_what_to_do(shop: Any, ch
         for pattern, difference in zip(patterns, sorted(differences), strict=True):
             assert re.search(pattern, difference), place
     assert all(remedy for each in found.values() for _, remedy in each)
-    assert done.stdout.splitlines()[-1] == "15 findings."
+    assert done.stdout.splitlines()[-1] == "10 findings to act on, 5 notes."
     assert done.returncode == 1
 
 
@@ -157,7 +159,7 @@ def test_the_configuration_is_checked_too(shop: Any, check: Check) -> None:
     found = findings(check("shop.service:Shop", "-c", "config.yaml", "-d", "WEB_SERVER_ADDRESS=0.0.0.0:80").stdout)
 
     in_config = {place: each[0] for place, each in found.items() if place.startswith("config.yaml")}
-    assert [place.partition(":")[2] for place in in_config] == ["2", "3", "4", "5", "6"]
+    assert sorted(place.partition(":")[2] for place in in_config) == ["2", "3", "4", "5", "6"]
     assert "'max_workers'" in in_config["config.yaml:2"][1]
     assert "ALLOW_PICKLE" in in_config["config.yaml:3"][1]
     assert "ALLOW_PICKLE" in in_config["config.yaml:4"][1]
@@ -186,7 +188,7 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
         class Service:
             name = "service"
 
-            other = RpcProxy("other")
+            other = RpcProxy("other", serializer="pickle", retry=None)
 
             @rpc
             def hello(self, name):
@@ -207,6 +209,7 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
         serializer: pickle
         ALLOW_PICKLE: true
         RPC_TIMEOUT: 20
+        RETRY_ATTEMPTS: 10
         OWN_KEY: 1
         """,
     )
@@ -323,3 +326,161 @@ def test_two_services_of_one_name(project: Any, check: Check) -> None:
     assert "module:Class" in finding[1]
     assert done.returncode == 1
     assert check("first", "third").returncode == 0
+
+
+CLEAN = """\
+from nameko.events import event_handler
+from nameko.rpc import rpc
+from nameko.timer import timer
+from nameko.web.handlers import http
+
+class Clean:
+    name = "clean"
+
+    @rpc
+    def method(self): ...
+
+    @event_handler("other", "happened")
+    def note(self, event): ...
+
+    @http("GET", "/")
+    def page(self, request): ...
+
+    @timer(interval=1)
+    def tick(self): ...
+"""
+CLEAN_CONFIG = "AMQP_URI: pyamqp://guest:guest@localhost\nWEB_SERVER_ADDRESS: 0.0.0.0:8000\n"
+
+
+def test_notes_alone_are_shown_and_let_a_gate_pass_unless_it_is_strict(project: Any, check: Check) -> None:
+    project.write("clean.py", CLEAN)
+    project.write("config.yaml", CLEAN_CONFIG)
+
+    lenient = check("clean", "-c", "config.yaml")
+    strict = check("clean", "-c", "config.yaml", "--strict")
+
+    assert "500 with an id" in findings(lenient.stdout, "note")["clean.py:6"][0][0]
+    assert (findings(lenient.stdout, "action"), lenient.returncode) == ({}, 0)
+    assert lenient.stdout.endswith("\nNothing to act on, 1 note.\n")
+    assert strict.stdout.endswith("\nNothing to act on, 1 note: --strict counts them.\n")
+    assert strict.returncode == 1
+
+
+def test_json_is_for_programs_whatever_a_module_prints(project: Any, check: Check) -> None:
+    project.write("clean.py", f"print('hello')\n{CLEAN}")
+    project.write("config.yaml", "AMQP_URI: pyamqp://guest:guest@localhost\n")
+
+    done = check("clean", "nothere", "-c", "config.yaml", "--json")
+
+    found = json.loads(done.stdout)
+    assert [(each["severity"], each["file"], each["line"]) for each in found] == [
+        ("action", "clean.py", 7),
+        ("action", "nothere", None),
+        ("note", "clean.py", 7),
+    ]
+    assert all(each["difference"] and each["remedy"] for each in found)
+    assert (done.stderr, done.returncode) == ("hello\n", 1)
+
+
+def test_a_key_whose_variable_is_not_set_is_not_configured(project: Any, check: Check) -> None:
+    project.write("clean.py", f"{CLEAN}\n    from nameko.rpc import RpcProxy\n    other = RpcProxy('other')\n")
+    keys = ("AMQP_URI", "RPC_TIMEOUT", "WEB_SERVER_ADDRESS")
+    project.write("config.yaml", "".join(f"{key}: ${{NOT_SET_ANYWHERE}}\n" for key in keys))
+
+    actions = findings(check("clean", "-c", "config.yaml").stdout, "action")["clean.py:6"]
+
+    assert [next(key for key in keys if key in f"{each}") for each in actions] == ["RPC_TIMEOUT", *keys[::2]]
+
+
+def test_code_that_runs_under_both_versions_needs_no_change(project: Any, check: Check) -> None:
+    project.write(
+        "clean.py",
+        f"""
+try:
+    from nameko.standalone.rpc import ConsumeEvent
+    import nameko.amqp.consume
+except (ImportError, AttributeError):
+    ConsumeEvent = None
+{CLEAN}""",
+    )
+    project.write("config.yaml", CLEAN_CONFIG)
+
+    done = check("clean", "-c", "config.yaml")
+
+    notes = findings(done.stdout, "note")
+    assert "goes on without it" in notes["clean.py:3"][0][0]
+    assert "goes on without it" in notes["clean.py:4"][0][0]
+    assert done.returncode == 0
+
+
+def test_scripts_are_checked_although_they_are_no_services(project: Any, check: Check) -> None:
+    project.write(
+        "script.py",
+        "from nameko.standalone.rpc import ClusterRpcProxy\n\ndef main():\n    return ClusterRpcProxy({})\n",
+    )
+    project.write("empty.py", "import json\n")
+
+    script, empty = check("script"), check("empty")
+
+    assert "`RpcTimeout`" in findings(script.stdout, "action")["script.py:4"][0][0]
+    assert "only its source" in findings(script.stdout, "note")["script"][0][0]
+    assert "nothing to check" in findings(empty.stdout, "action")["empty"][0][0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("nothere", "no module named 'nothere'"),
+        ("clean.py", "did you mean 'clean'?"),
+        ("clean:Cleen", "did you mean 'Clean'?"),
+    ],
+)
+def test_a_name_that_is_none_does_not_keep_others_from_being_checked(
+    project: Any, check: Check, spec: str, expected: str
+) -> None:
+    project.write("clean.py", CLEAN)
+
+    actions = findings(check(spec, "clean").stdout, "action")
+
+    assert expected in actions[spec][0][0]
+    assert "as `nameko run` takes it" in actions[spec][0][1]
+    assert "WEB_SERVER_ADDRESS" in actions["clean.py:6"][1][0]
+
+
+#: What becomes of an argument, or of a class attribute, by what it is.
+SEVERITIES = {
+    "EventDispatcher(retry=False)": "action",
+    "EventDispatcher(retry=name)": "action",
+    "EventDispatcher(retry=True)": "note",
+    "EventDispatcher(retry_policy=name)": "note",
+    "EventDispatcher(serializer='pickle')": "action",
+    "RpcProxy('other', use_confirms=False)": "note",
+    "RpcProxy('other', use_confirms=True)": None,
+    "EventDispatcher(use_confirms=False)": None,
+    "event_handler('a', 'b', requeue_on_error=True)": "action",
+    "event_handler('a', 'b', requeue_on_error=False)": None,
+    "rpc(sensitive_variables='a')": "note",
+    "rpc(retry=Retry())": None,
+}
+
+
+def test_an_argument_is_an_action_where_data_calls_or_security_could_break(project: Any, check: Check) -> None:
+    project.write("script.py", "\n".join(["import nameko", "def never():", *(f"    {call}" for call in SEVERITIES)]))
+
+    done = check("script", "-d", "RPC_TIMEOUT=1")
+
+    found = {severity: findings(done.stdout, severity) for severity in ("action", "note")}
+    lines = {call: f"script.py:{line}" for line, call in enumerate(SEVERITIES, start=3)}
+    assert {
+        call: next((severity for severity, places in found.items() if place in places), None)
+        for call, place in lines.items()
+    } == SEVERITIES
+
+
+def test_a_decision_about_retries_is_one_to_be_made_once(project: Any, check: Check) -> None:
+    project.write("script.py", "import nameko\ndef never(): event_handler('a', 'b', requeue_on_error=True)\n")
+
+    done = check("script", "-d", "RETRY_ATTEMPTS=7")
+
+    assert "7 times in all" in findings(done.stdout, "note")["script.py:2"][0][0]
+    assert done.returncode == 0

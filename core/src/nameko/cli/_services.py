@@ -21,6 +21,10 @@ from nameko.suggestions import did_you_mean
 NAMESAKES_REMEDY = "name the one to run as module:Class"
 
 
+class ModuleFailsError(CommandError):
+    """A module is there, and raises when it is imported."""
+
+
 def import_services(specs: Iterable[str]) -> list[type]:
     """The service classes that `specs` name, each once.
 
@@ -48,25 +52,29 @@ def import_service(spec: str) -> list[type]:
         class with entrypoints. The message is one line.
     """
     module_name, colon, class_name = spec.partition(":")
-    module = _import(module_name)
+    module = import_module(module_name)
     if colon:
         return [_find_class(module, module_name, class_name)]
-    classes = _classes_with_entrypoints(module)
+    classes = classes_with_entrypoints(module)
     if not classes:
         raise CommandError(f"no services in module {module_name!r}: no class there has a method with an entrypoint")
     return classes
 
 
-def _import(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
+    """The module `name`, of the current directory or from the Python path.
+
+    :raises CommandError: when there is no such module; a `ModuleFailsError` when it fails on import
+    """
     _refuse_path(name)
     try:
         return _import_local(name) or importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             raise CommandError(f"no module named {exc.name!r} on the Python path or in {os.getcwd()}") from exc
-        raise CommandError(f"module {name!r} cannot be imported: {describe_import_failure(exc)}") from exc
+        raise ModuleFailsError(f"module {name!r} cannot be imported: {describe_import_failure(exc)}") from exc
     except (Exception, SystemExit) as exc:
-        raise CommandError(f"module {name!r} cannot be imported: {describe_import_failure(exc)}") from exc
+        raise ModuleFailsError(f"module {name!r} cannot be imported: {describe_import_failure(exc)}") from exc
 
 
 def _refuse_path(name: str) -> None:
@@ -105,7 +113,8 @@ def _find_class(module: ModuleType, module_name: str, class_name: str) -> type:
     raise CommandError(f"no class {class_name!r} in module {module_name!r}{did_you_mean(class_name, classes)}")
 
 
-def _classes_with_entrypoints(module: ModuleType) -> list[type]:
+def classes_with_entrypoints(module: ModuleType) -> list[type]:
+    """The classes in `module`, its own and those that it imports, that are services."""
     found = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if any(_entrypoints(cls))]
     classes = list(dict.fromkeys(found))
     # A base class without a name that another one there derives from is no service itself.

@@ -174,11 +174,15 @@ def new_plugin(**options: Any) -> None:
     short_help="Say what differs for services of nameko 2.14.",
 )
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.option("--strict", is_flag=True, help="Status 1 when there are notes, too.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.pass_context
 def migrate_check(ctx: click.Context, /, **options: Any) -> int:
     """Import services that were written for nameko 2.14 and say what is different: where, and what to do about it.
 
-    Nothing is started. Give the configuration with --config to have it checked too. Status 1 when there are findings.
+    Nothing is started. Give the configuration with --config to have it checked too. A finding is an `action`, which
+    needs a change or a decision, or a `note`, which needs neither unless somebody relies on what was. Status 1 when
+    there are actions.
     """
     from nameko.cli import migrate_check as implementation
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from nameko.cli._migration._finding import Difference, Severity
 from nameko.cli._migration._names import last_name
 from nameko.containers import ServiceContainer
 
@@ -17,29 +18,47 @@ class _Ignored:
     names: tuple[str, ...]
     because: str
     remedy: str
+    severity: Severity = Severity.ACTION
 
 
-_RETRIES = _Ignored(
-    ("retry", "retry_policy", "use_confirms"),
-    "a message is sent again until it is confirmed or its time is up",
-    "remove it; `timeout` says, in seconds, how long that may take, and `use_confirms=False` is an argument",
+_SHARED_CONNECTION = "all consumers of a process share a connection"
+_UNTIL_CONFIRMED = "a message is sent again until it is confirmed or its time is up"
+_USE_TIMEOUT = "`timeout` says, in seconds, how long that may take"
+_RETRIES = (
+    _Ignored(("retry",), _UNTIL_CONFIRMED, f"remove it, and mind that a message may arrive twice; {_USE_TIMEOUT}"),
+    _Ignored(("retry_policy",), _UNTIL_CONFIRMED, f"nothing: it may be removed; {_USE_TIMEOUT}", Severity.NOTE),
+    _Ignored(
+        ("use_confirms",),
+        "messages are confirmed",
+        "nothing: it may be removed; `use_confirms=False` is an argument",
+        Severity.NOTE,
+    ),
 )
 #: By the name of the base class.
 _IGNORED = {
-    "Consumer": _Ignored(
-        ("consumer", "consumer_cls"),
-        "all consumers of a process share a connection",
-        "override `handle_message` or `handle_result`, or consume with `nameko.amqp.Broker().subscribe`",
+    "Consumer": (
+        _Ignored(
+            ("consumer", "consumer_cls"),
+            _SHARED_CONNECTION,
+            "override `handle_message` or `handle_result`, or consume with `nameko.amqp.Broker().subscribe`",
+        ),
     ),
     "EventDispatcher": _RETRIES,
     "Publisher": _RETRIES,
-    "QueueConsumer": _Ignored(
-        ("accept", "amqp_uri", "connection"),
-        "all consumers share the connection to the broker of `AMQP_URI`",
-        "configure the broker with `AMQP_URI` and what it accepts with `ACCEPT`",
+    "QueueConsumer": (
+        _Ignored(
+            ("accept", "amqp_uri", "connection"),
+            f"{_SHARED_CONNECTION}, to the broker of `AMQP_URI`",
+            "configure the broker with `AMQP_URI` and what it accepts with `ACCEPT`",
+        ),
     ),
-    "ReplyListener": _Ignored(
-        ("check_for_lost_replies",), "lost replies are noticed without", "remove it; a call ends with `ReplyLost`"
+    "ReplyListener": (
+        _Ignored(
+            ("check_for_lost_replies",),
+            "lost replies are noticed without",
+            "nothing: it may be removed; a call ends with `ReplyLost`",
+            Severity.NOTE,
+        ),
     ),
     "RpcProxy": _RETRIES,
 }
@@ -50,23 +69,24 @@ CLIENT_NAMES = frozenset(["call_async", "fully_specified", "identifier", "method
 _CLIENTS = frozenset(["RpcProxy", "ServiceRpc"])
 
 
-def check_class(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
-    """Where something differs in a class, what, and the remedy.
+def check_class(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, Difference]]:
+    """In which lines something differs in a class, and what.
 
     :param imported: see `imported_names`
     """
     bases = [last_name(base, imported) for base in node.bases]
-    for ignored in (_IGNORED[base] for base in bases if base in _IGNORED):
+    for ignored in (each for base in bases for each in _IGNORED.get(base, ())):
         yield from _check_names(node, ignored)
     if "ServiceContainer" in bases:
         yield from _check_spawn_worker(node)
     yield from _check_remote_methods(node, imported)
 
 
-def _check_names(node: ast.ClassDef, ignored: _Ignored) -> Iterator[tuple[int, str, str]]:
+def _check_names(node: ast.ClassDef, ignored: _Ignored) -> Iterator[tuple[int, Difference]]:
     for line, name in _defined_names(node):
         if name in ignored.names:
-            yield line, f"`{node.name}.{name}` has no effect: {ignored.because}", ignored.remedy
+            text = f"`{node.name}.{name}` has no effect: {ignored.because}"
+            yield line, Difference(text, ignored.remedy, ignored.severity)
 
 
 def _defined_names(node: ast.ClassDef) -> Iterator[tuple[int, str]]:
@@ -82,30 +102,24 @@ def _assigned_names(statement: ast.stmt) -> Iterator[str]:
     yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def _check_spawn_worker(node: ast.ClassDef) -> Iterator[tuple[int, str, str]]:
+def _check_spawn_worker(node: ast.ClassDef) -> Iterator[tuple[int, Difference]]:
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.name == "spawn_worker" and method.args.kwarg is None:
             taken = {argument.arg for argument in (*method.args.args, *method.args.kwonlyargs)}
             missing = sorted(_NEW_ARGUMENTS - taken)
             if missing:
-                yield (
-                    method.lineno,
-                    f"`{node.name}.spawn_worker` gets keyword arguments that it does not take: {', '.join(missing)}",
-                    "take `**kwargs`, and hand them on",
-                )
+                text = f"`{node.name}.spawn_worker` gets keyword arguments that it does not take: {', '.join(missing)}"
+                yield method.lineno, Difference(text, "take `**kwargs`, and hand them on")
 
 
-def _check_remote_methods(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
+def _check_remote_methods(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, Difference]]:
     declared = [statement for statement in node.body if _is_client(statement, imported)]
     clients = {name for statement in declared for name in _assigned_names(statement)}
     for each in ast.walk(node):
         if isinstance(each, ast.Attribute) and each.attr in CLIENT_NAMES and _of_self(each.value) in clients:
             called = f"self.{_of_self(each.value)}"
-            yield (
-                each.lineno,
-                f"`{called}.{each.attr}` is of the client itself, not a method of the service that it calls",
-                f"call the method as `{called}[{each.attr!r}]`",
-            )
+            text = f"`{called}.{each.attr}` is of the client itself, not a method of the service that it calls"
+            yield each.lineno, Difference(text, f"call the method as `{called}[{each.attr!r}]`")
 
 
 def _is_client(statement: ast.stmt, imported: Mapping[str, str]) -> bool:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nameko.cli._migration._finding import Finding, shown_path
+from nameko.cli._migration._calls import ALLOW_PICKLE
+from nameko.cli._migration._finding import Difference, Finding, note, shown_path
 from nameko.config_keys import check_types, suggestions
 from nameko.constants import ACCEPT_CONFIG_KEY, SERIALIZER_CONFIG_KEY, TRANSPORT_OPTIONS_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.plugins import ConfigKey
 
-#: The key of nameko-amqp that allows pickle.
-ALLOW_PICKLE = "ALLOW_PICKLE"
 _RETRY_OPTIONS = ("max_retries", "interval_start", "interval_step", "interval_max")
 
 
@@ -27,28 +26,36 @@ def check_configuration(
     :param path: the file that the configuration is from, if any
     """
     places = _Places(path)
+    for key, difference in _differences(config, keys):
+        yield places.finding(key, difference)
+
+
+def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> Iterator[tuple[str, Difference]]:
     for key, meant in suggestions(config, keys).items():
-        yield places.finding(key, f"configuration key {key!r} is not known", f"did you mean {meant!r}?")
+        text = f"configuration key {key!r} is not known, and each start warns of it"
+        yield key, note(text, f"nothing, if it is a key of your own; or did you mean {meant!r}?")
     for key, value in config.items():
-        yield from (places.finding(key, *each) for each in _wrong_type(key, value, keys))
+        yield from ((key, each) for each in _wrong_type(key, value, keys))
     for key in _keys_with_pickle(config):
-        yield places.finding(
-            key, f"`{key}` names pickle, which runs whatever code a message holds", f"set `{ALLOW_PICKLE}: true` too"
-        )
+        text = f"`{key}` names pickle, which runs whatever code a message holds"
+        yield key, Difference(text, f"set `{ALLOW_PICKLE}: true` too, if that is wanted")
     for name in _RETRY_OPTIONS:
         if name in (config.get(TRANSPORT_OPTIONS_CONFIG_KEY) or ()):
-            yield places.finding(
+            yield (
                 TRANSPORT_OPTIONS_CONFIG_KEY,
-                f"`{name}` of `{TRANSPORT_OPTIONS_CONFIG_KEY}` is ignored: a lost connection is always made again",
-                "remove it; `START_TIMEOUT` says, in seconds, how long a starting service waits for the broker",
+                note(
+                    f"`{name}` of `{TRANSPORT_OPTIONS_CONFIG_KEY}` is ignored: a lost connection is always made again",
+                    "nothing: it may be removed; `START_TIMEOUT` says, in seconds, how long a starting service waits "
+                    "for the broker",
+                ),
             )
 
 
-def _wrong_type(key: str, value: Any, keys: Mapping[str, ConfigKey]) -> Iterator[tuple[str, str]]:
+def _wrong_type(key: str, value: Any, keys: Mapping[str, ConfigKey]) -> Iterator[Difference]:
     try:
         check_types({key: value}, keys)
     except ConfigurationError as exc:
-        yield str(exc), "nameko 3 refuses to start with it: give it a value of that type"
+        yield Difference(str(exc), "nameko 3 refuses to start with it: give it a value of that type")
 
 
 def _keys_with_pickle(config: Mapping[str, Any]) -> Iterator[str]:
@@ -68,8 +75,8 @@ class _Places:
         self._name = "configuration" if path is None else shown_path(path)
         self._lines = [] if path is None else Path(path).read_text(encoding="utf-8").splitlines()
 
-    def finding(self, key: str, difference: str, remedy: str) -> Finding:
-        """A finding about `key`."""
+    def finding(self, key: str, difference: Difference) -> Finding:
+        """A difference about `key`, at its place."""
         start = re.compile(rf"""["']?{re.escape(key)}["']?\s*:""")
         number = next((number for number, line in enumerate(self._lines, 1) if start.match(line)), 0)
-        return Finding(self._name, number, difference, remedy)
+        return difference.at(self._name, number)

@@ -6,6 +6,7 @@ import ast
 import importlib
 from collections.abc import Iterator, Mapping
 
+from nameko.cli._migration._finding import Difference, note
 from nameko.import_failures import describe_import_failure
 from nameko.suggestions import did_you_mean
 
@@ -17,7 +18,7 @@ _REPLACEMENTS = {
 }
 #: Names that are there, but not what they were.
 _CHANGED = {
-    "nameko.standalone.rpc.SingleThreadedReplyListener": (
+    "nameko.standalone.rpc.SingleThreadedReplyListener": Difference(
         "`SingleThreadedReplyListener` is made with the configuration, not with a timeout, and is no extension",
         "pass `timeout` to the proxy rather than a `reply_listener_cls`",
     ),
@@ -25,25 +26,33 @@ _CHANGED = {
 _GUIDE = "see `Names that differ` in the migration guide"
 
 
-def check_import(node: ast.Import) -> Iterator[tuple[str, str]]:
-    """What differs in `import nameko.rpc`, and the remedy."""
+def check_import(node: ast.Import, guarded: bool) -> Iterator[Difference]:
+    """What differs in `import nameko.rpc`.
+
+    :param guarded: whether the code goes on when it fails
+    """
     for alias in node.names:
-        yield from _check_module(alias.name)
+        yield from _check_module(alias.name, guarded)
 
 
-def check_import_from(node: ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """What differs in `from nameko.rpc import rpc`, and the remedy."""
+def check_import_from(node: ast.ImportFrom, guarded: bool) -> Iterator[Difference]:
+    """What differs in `from nameko.rpc import rpc`.
+
+    :param guarded: whether the code goes on when it fails
+    """
     module = node.module or ""
-    yield from _check_module(module)
+    yield from _check_module(module, guarded)
     for alias in node.names:
         if alias.name != "*":
-            yield from check_name(f"{module}.{alias.name}")
+            yield from check_name(f"{module}.{alias.name}", guarded)
 
 
-def check_name(path: str) -> Iterator[tuple[str, str]]:
-    """What differs about the name `path`, with all dots, and the remedy.
+def check_name(path: str, guarded: bool = False) -> Iterator[Difference]:
+    """What differs about the name `path`, with all dots.
 
     Where the module that it belongs to is what is missing, that has to be asked about by itself.
+
+    :param guarded: whether the code goes on without it
     """
     module_name, _, name = path.rpartition(".")
     if not path.startswith("nameko.") or _import_error(module_name) or not _import_error(path):
@@ -51,14 +60,21 @@ def check_name(path: str) -> Iterator[tuple[str, str]]:
     module = importlib.import_module(module_name)
     if not hasattr(module, name):
         remedy = _REPLACEMENTS.get(path) or f"{_GUIDE}{did_you_mean(name, dir(module))}"
-        yield f"`{module_name}` has no `{name}`", remedy
+        yield _missing(f"`{module_name}` has no `{name}`", remedy, guarded)
     elif path in _CHANGED:
         yield _CHANGED[path]
 
 
-def _check_module(path: str) -> Iterator[tuple[str, str]]:
+def _check_module(path: str, guarded: bool) -> Iterator[Difference]:
     if path.startswith("nameko.") and (error := _import_error(path)):
-        yield f"`{path}` cannot be imported: {describe_import_failure(error)}", _REPLACEMENTS.get(path) or _GUIDE
+        remedy = _REPLACEMENTS.get(path) or _GUIDE
+        yield _missing(f"`{path}` cannot be imported: {describe_import_failure(error)}", remedy, guarded)
+
+
+def _missing(text: str, remedy: str, guarded: bool) -> Difference:
+    if guarded:
+        return note(f"{text}, and the code here goes on without it", f"nothing, if that is meant; else, {remedy}")
+    return Difference(text, remedy)
 
 
 def _import_error(path: str) -> ImportError | None:

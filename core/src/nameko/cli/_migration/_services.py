@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from typing import Any
 
-from nameko.cli._migration._calls import RPC_TIMEOUT
-from nameko.cli._migration._configuration import ALLOW_PICKLE
-from nameko.cli._migration._finding import Finding, shown_path
+from nameko.cli._migration._calls import ALLOW_PICKLE, RPC_TIMEOUT
+from nameko.cli._migration._finding import Difference, Finding, note, shown_path
 from nameko.constants import AMQP_URI_CONFIG_KEY, WEB_SERVER_CONFIG_KEY
 from nameko.containers import ServiceContainer, get_container_cls
 from nameko.exceptions import ConfigurationError
@@ -28,14 +28,14 @@ def check_services(services: list[type], config: MutableMapping[str, Any]) -> It
         try:
             container = get_container_cls(bound_with)(service_cls, bound_with)
         except Exception as exc:  # of whatever the service's extensions do there
-            difference = f"the service cannot be made: {_reason(exc)}"
-            yield _finding(service_cls, difference, "nameko 3 refuses to start it: mend what the error names")
+            text = f"the service cannot be made: {_reason(exc)}"
+            yield _finding(service_cls, Difference(text, "nameko 3 refuses to start it: mend what the error names"))
         else:
-            yield from _refused_at_start(container)
-            yield from _of_container(container, config)
+            differences = (*_refused_at_start(container), *_of_container(container, config))
+            yield from (_finding(service_cls, difference) for difference in differences)
 
 
-def _refused_at_start(container: ServiceContainer) -> Iterator[Finding]:
+def _refused_at_start(container: ServiceContainer) -> Iterator[Difference]:
     # What the web server makes of the URLs when it starts. It listens nowhere here.
     servers: set[Any] = set()
     for entrypoint in container.entrypoints:
@@ -47,37 +47,33 @@ def _refused_at_start(container: ServiceContainer) -> Iterator[Finding]:
         try:
             server.make_url_map()
         except Exception as exc:  # of whatever a subclass does there
-            difference = f"the service cannot be started: {_reason(exc)}"
-            yield _finding(container.service_cls, difference, "mend the URL that the error names")
+            yield Difference(f"the service cannot be started: {_reason(exc)}", "mend the URL that the error names")
 
 
 def _reason(exc: Exception) -> str:
     return str(exc) if isinstance(exc, ConfigurationError) else describe_import_failure(exc)
 
 
-def _of_container(container: ServiceContainer, config: MutableMapping[str, Any]) -> Iterator[Finding]:
-    if WEB_SERVER_CONFIG_KEY not in config and _uses(container, _HTTP_MODULE):
-        yield _finding(
-            container.service_cls,
+def _of_container(container: ServiceContainer, config: MutableMapping[str, Any]) -> Iterator[Difference]:
+    # A key without a value, from a variable that is not set, is none.
+    if config.get(WEB_SERVER_CONFIG_KEY) is None and _uses(container, _HTTP_MODULE):
+        yield Difference(
             f"without `{WEB_SERVER_CONFIG_KEY}` the web server listens on 127.0.0.1:8000, not on 0.0.0.0:8000",
-            f"set `{WEB_SERVER_CONFIG_KEY}: 0.0.0.0:8000` where other machines are to reach it",
+            f"set `{WEB_SERVER_CONFIG_KEY}: 0.0.0.0:8000` where other machines are to reach it, else 127.0.0.1:8000",
         )
     if any(_answers_with_an_id(extension) for extension in container.extensions):
-        yield _finding(
-            container.service_cls,
+        yield note(
             "HTTP: after an exception that is not expected the answer is 500 with an id, without the exception's text",
-            "list those whose text clients are to get in `expected_exceptions` (status 400), or override "
-            "`response_from_exception` in a subclass of `HttpRequestHandler`",
+            "nothing, unless clients read that text: then list the exception in `expected_exceptions` (status 400), or "
+            "override `response_from_exception` in a subclass of `HttpRequestHandler`",
         )
-    if RPC_TIMEOUT not in config and any(_waits_for_ever(extension) for extension in container.extensions):
-        yield _finding(
-            container.service_cls,
+    if config.get(RPC_TIMEOUT) is None and any(_waits_for_ever(extension) for extension in container.extensions):
+        yield Difference(
             "calls of other services end with `RpcTimeout` after 300 seconds, rather than wait for ever",
-            f"configure `{RPC_TIMEOUT}`, or pass `timeout` to the `RpcProxy`, in seconds",
+            f"say how long they may take: configure `{RPC_TIMEOUT}`, or pass `timeout` to the `RpcProxy`, in seconds",
         )
-    if AMQP_URI_CONFIG_KEY not in config and _uses(container, _AMQP_MODULE):
-        yield _finding(
-            container.service_cls,
+    if not config.get(AMQP_URI_CONFIG_KEY) and _uses(container, _AMQP_MODULE):
+        yield Difference(
             f"without `{AMQP_URI_CONFIG_KEY}` the broker is one within the process, not RabbitMQ on localhost",
             f"set `{AMQP_URI_CONFIG_KEY}: pyamqp://guest:guest@localhost`, or pass the configuration with --config",
         )
@@ -101,10 +97,11 @@ def _waits_for_ever(extension: Extension) -> bool:
     return is_client and getattr(extension, "options", {}).get("timeout") is None
 
 
-def _finding(service_cls: type, difference: str, remedy: str) -> Finding:
+def _finding(service_cls: type, difference: Difference) -> Finding:
     file, line = _source_of(service_cls)
     place = shown_path(file) if file else f"{service_cls.__module__}:{service_cls.__qualname__}"
-    return Finding(place, line, f"service {getattr(service_cls, 'name', '?')!r}: {difference}", remedy)
+    text = f"service {getattr(service_cls, 'name', '?')!r}: {difference.text}"
+    return replace(difference, text=text).at(place, line)
 
 
 def _source_of(service_cls: type) -> tuple[str | None, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nameko.cli._migration._calls import check_call
 from nameko.cli._migration._classes import check_class
-from nameko.cli._migration._finding import Finding, shown_path
+from nameko.cli._migration._finding import Difference, Finding, shown_path
 from nameko.cli._migration._names import check_import, check_import_from, check_name, dotted, imported_names
 
 
@@ -50,22 +50,41 @@ def check_source(path: str, config: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         tree = ast.parse(Path(path).read_bytes(), path)
     except (SyntaxError, ValueError) as exc:  # ValueError: null bytes
-        place = getattr(exc, "lineno", None) or 0
-        yield Finding(shown, place, f"this is not Python: {getattr(exc, 'msg', exc)}", "mend it, then check again")
+        text = f"this is not Python: {getattr(exc, 'msg', exc)}"
+        yield Difference(text, "mend it, then check again").at(shown, getattr(exc, "lineno", None) or 0)
         return
     imported = imported_names(tree)
+    guarded = set(_guarded_imports(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield from (Finding(shown, *each) for each in check_class(node, imported))
+            yield from (difference.at(shown, line) for line, difference in check_class(node, imported))
         elif isinstance(node, ast.expr | ast.stmt):
-            yield from (Finding(shown, node.lineno, *each) for each in _check_node(node, imported, config))
+            differences = _check_node(node, imported, config, node in guarded)
+            yield from (difference.at(shown, node.lineno) for difference in differences)
 
 
-def _check_node(node: ast.AST, imported: Mapping[str, str], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _guarded_imports(tree: ast.AST) -> Iterator[ast.AST]:
+    # Those whose failure is dealt with: in code that runs under both versions.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(_catches_import_errors(handler) for handler in node.handlers):
+            inside = (each for statement in node.body for each in ast.walk(statement))
+            yield from (each for each in inside if isinstance(each, ast.Import | ast.ImportFrom))
+
+
+def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    names = {each.id for each in ast.walk(handler.type) if isinstance(each, ast.Name)}
+    return not names.isdisjoint({"ImportError", "ModuleNotFoundError", "Exception"})
+
+
+def _check_node(
+    node: ast.AST, imported: Mapping[str, str], config: Mapping[str, Any], guarded: bool
+) -> Iterator[Difference]:
     if isinstance(node, ast.ImportFrom) and node.level == 0:
-        yield from check_import_from(node)
+        yield from check_import_from(node, guarded)
     elif isinstance(node, ast.Import):
-        yield from check_import(node)
+        yield from check_import(node, guarded)
     elif isinstance(node, ast.Attribute):
         yield from check_name(dotted(node))
     elif isinstance(node, ast.Call):
