@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -10,18 +9,17 @@ import signal
 import struct
 import subprocess
 import textwrap
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_timeout
 
+from harness.management import RABBITMQ_HOST, Management
 from harness.missing import missing
 from harness.process import NAMEKO, Process
 from harness.tls import certificates, tls_listener  # noqa: F401
@@ -35,9 +33,7 @@ concurrency.monkey_patch()
 # A run in the background may have been told to ignore Ctrl-C, and every process that it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-RABBITMQ_HOST = os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1")
 RABBITMQ_PORT = int(os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"))
-MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", f"http://guest:guest@{RABBITMQ_HOST}:15672")
 
 
 # A test that hangs is struck by its timeout in whatever greenthread happens to run, and again until the test notices.
@@ -61,45 +57,25 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
     return True
 
 
-def management(method: str, path: str, body: object | None = None) -> object:
-    """Call RabbitMQ's management API; the decoded answer."""
-    base, _, host = MANAGEMENT_URL.partition("//")[2].rpartition("@")
-    credentials = base64.b64encode((base or "guest:guest").encode()).decode()
-    request = urllib.request.Request(
-        f"http://{host}/api/{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        content = response.read()
-    return json.loads(content) if content else None
-
-
 class _Vhosts:
     """Makes and removes virtual hosts, through the management API or, where there is none, `rabbitmqctl`."""
 
     def __init__(self) -> None:
-        try:
-            management("GET", "overview")
-            self._ctl = False
-        except (OSError, urllib.error.URLError):
-            self._ctl = True
+        self._management = Management()
+        self._ctl = self._management.why_not_there() is not None
 
     def create(self, name: str) -> None:
         if self._ctl:
             self._run("add_vhost", name)
             self._run("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
         else:
-            management("PUT", f"vhosts/{quote(name, safe='')}")
-            permissions = {"configure": ".*", "write": ".*", "read": ".*"}
-            management("PUT", f"permissions/{quote(name, safe='')}/guest", permissions)
+            self._management.add_vhost(name)
 
     def delete(self, name: str) -> None:
         if self._ctl:
             self._run("delete_vhost", name)
         else:
-            management("DELETE", f"vhosts/{quote(name, safe='')}")
+            self._management.delete_vhost(name)
 
     def _run(self, *arguments: str) -> None:
         subprocess.run(["rabbitmqctl", "-q", *arguments], check=True, capture_output=True, timeout=30)
@@ -111,11 +87,8 @@ def why_no_rabbitmq() -> str | None:
         concurrency.socket.create_connection((RABBITMQ_HOST, RABBITMQ_PORT), timeout=2).close()
     except OSError as exc:
         return f"no RabbitMQ on {RABBITMQ_HOST}:{RABBITMQ_PORT} ({exc})"
-    try:
-        management("GET", "overview")
-    except (OSError, urllib.error.URLError):
-        if shutil.which("rabbitmqctl") is None:
-            return "RabbitMQ has no management API and there is no rabbitmqctl: no virtual host can be made"
+    if Management().why_not_there() is not None and shutil.which("rabbitmqctl") is None:
+        return "RabbitMQ has no management API and there is no rabbitmqctl: no virtual host can be made"
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -15,15 +14,14 @@ import pytest
 from amqp import Message
 from kombu import Connection, Exchange, Queue
 
+from harness.management import MANAGEMENT_URL, Management
 from nameko.amqp import Retry
 from nameko.containers import ServiceContainer
 from nameko.messaging import consume
-from nameko.testing.rabbit import Client
 
 Eventually = Callable[..., Any]
 Run = Callable[..., Any]
 
-MANAGEMENT_URL = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", "http://guest:guest@127.0.0.1:15672")
 QUEUE = Queue("to-pack", exchange=Exchange("orders", type="topic"), routing_key="paid")
 
 
@@ -100,13 +98,6 @@ def _publish(channel: Any, order: Any) -> None:
     channel.basic_publish(message, exchange="orders", routing_key="paid")
 
 
-def _require_management() -> None:
-    try:
-        Client(MANAGEMENT_URL).get_overview()
-    except OSError as exc:
-        pytest.skip(f"this RabbitMQ has no management API ({exc})")
-
-
 pytestmark = pytest.mark.rabbitmq
 
 
@@ -118,7 +109,7 @@ class TestList:
             assert (listed.status, listed.out.split()) == (0, ["to-pack.dead", "3"])
 
     def test_all_of_them_as_the_broker_counts_them_now(self, nameko: Run, park: Run, rabbitmq_uri: str) -> None:
-        _require_management()
+        Management().require()
         park(1, 2)
         arguments = ("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", MANAGEMENT_URL)
         # What the management API counts is some seconds old.
@@ -293,7 +284,7 @@ class TestPolicies:
     def test_rabbitmq_takes_them_for_the_queues_of_services_alone(
         self, nameko: Run, rabbitmq_uri: str, channel: Any, eventually: Eventually, quorum: bool
     ) -> None:
-        _require_management()
+        Management().require()
         names = ["rpc-a", "rpc-a.dead", "rpc-a.b.retry.500", "rpc.reply-a-1", "evt-a-b--c.d", "evt-a-b--c.d.dead", "x"]
         for name in names:
             kind = {"x-queue-type": "quorum"} if quorum else {}
@@ -304,12 +295,13 @@ class TestPolicies:
         vhost = rabbitmq_uri.rpartition("/")[2]
         for _, command, _, in_vhost, name, pattern, definition, flag, kind in self.lines(printed.out):
             assert (command, in_vhost, flag, kind) == ("set_policy", vhost, "--apply-to", "queues")
-            _put_policy(vhost, name, {"pattern": pattern, "definition": json.loads(definition), "apply-to": kind})
+            policy = {"pattern": pattern, "definition": json.loads(definition), "apply-to": kind}
+            Management().request("PUT", f"policies/{quote(vhost, safe='')}/{name}", policy)
         applied = {"rpc-a": "nameko-rpc", "evt-a-b--c.d": "nameko-events"}
         applied.update({name: "nameko-dead" for name in names if name.endswith(".dead")})
 
         def policies() -> dict[str, str]:
-            queues = _get(f"queues/{quote(vhost, safe='')}")
+            queues = Management().request("GET", f"queues/{quote(vhost, safe='')}")
             return {each["name"]: each["policy"] for each in queues if each.get("policy")}
 
         eventually(lambda: policies() == applied, timeout_s=20, interval_s=0.3)
@@ -325,33 +317,6 @@ class TestPolicies:
         assert json.loads(events[6]) == {"dead-letter-exchange": "", "dead-letter-routing-key": "nameko.dead"}
         (rpc, _) = self.lines(nameko("amqp", "policies", "--rpc-ttl", "2.5", "-c", str(path)).out)
         assert json.loads(rpc[6]) == {"message-ttl": 2500}
-
-
-def _request(method: str, path: str, body: Any = None) -> Any:
-    import base64
-    import urllib.request
-
-    base, _, host = MANAGEMENT_URL.partition("//")[2].rpartition("@")
-    request = urllib.request.Request(
-        f"http://{host}/api/{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={
-            "Authorization": f"Basic {base64.b64encode((base or 'guest:guest').encode()).decode()}",
-            "Content-Type": "application/json",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        content = response.read()
-    return json.loads(content) if content else None
-
-
-def _get(path: str) -> Any:
-    return _request("GET", path)
-
-
-def _put_policy(vhost: str, name: str, policy: dict[str, Any]) -> None:
-    _request("PUT", f"policies/{quote(vhost, safe='')}/{name}", policy)
 
 
 def test_help_needs_no_amqp_library() -> None:

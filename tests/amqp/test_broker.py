@@ -9,6 +9,7 @@ import uuid
 import kombu
 import pytest
 
+from harness.management import Management
 from nameko import concurrency
 from nameko.amqp import Broker, BrokerRefused, _plugin
 from nameko.amqp.connections import registry
@@ -187,15 +188,11 @@ def test_a_broken_subscription_does_not_outlive_its_container(make_broker, broke
 @pytest.fixture
 def limited_uri(rabbitmq_uri):
     """A user who may neither declare nor use anything whose name begins with `forbidden`."""
-    from nameko.testing.rabbit import Client
-
-    client, user = Client("http://guest:guest@127.0.0.1:15672"), f"limited-{uuid.uuid4().hex[:8]}"
-    vhost = rabbitmq_uri.rpartition("/")[2]
-    allowed = "^(?!forbidden).*"
-    client._call("PUT", "users", user, body={"password": "pw", "tags": ""})
-    client.set_vhost_permissions(vhost, user, allowed, allowed, allowed)
+    management, user = Management(), f"limited-{uuid.uuid4().hex[:8]}"
+    management.add_user(user, "pw")
+    management.allow(rabbitmq_uri.rpartition("/")[2], user, "^(?!forbidden).*")
     yield rabbitmq_uri.replace("guest:guest", f"{user}:pw")
-    client._call("DELETE", "users", user)
+    management.delete_user(user)
 
 
 def test_what_this_user_may_not_declare_or_consume_refuses_the_start(make_broker, limited_uri):

@@ -14,6 +14,7 @@ import pytest
 from amqp.exceptions import FrameSyntaxError, MessageNacked, NotFound, PreconditionFailed
 from kombu.exceptions import EncodeError
 
+from harness.management import MANAGEMENT_URL
 from nameko import concurrency
 from nameko.amqp import MessageTooLarge, PublishTimeout, UndeliverableMessage
 from nameko.testing.rabbit import Client, HTTPError
@@ -376,7 +377,7 @@ def test_a_connection_that_is_closed_as_soon_as_its_channel_is_set_up(make_broke
 
 def close_all_connections(vhost, until):
     """Through the management API, which hears of connections seconds late: closes those it lists, until it is done."""
-    client = Client("http://guest:guest@127.0.0.1:15672")
+    client = Client(MANAGEMENT_URL)
     deadline = time.monotonic() + 25
     while not until():
         assert time.monotonic() < deadline, "the management API does not list the connections"

@@ -8,15 +8,12 @@ from typing import Any
 import kombu
 import pytest
 
+from harness.management import MANAGEMENT_URL, RABBITMQ_HOST
 from nameko.testing.rabbit import Client
 
 pytest_plugins = ["pytester"]
 
-RABBITMQ = "{host}:{port}".format(
-    host=os.environ.get("NAMEKO_TEST_RABBITMQ_HOST", "127.0.0.1"),
-    port=os.environ.get("NAMEKO_TEST_RABBITMQ_PORT", "5672"),
-)
-MANAGEMENT_URI = os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", "http://guest:guest@127.0.0.1:15672")
+RABBITMQ = f"{RABBITMQ_HOST}:{os.environ.get('NAMEKO_TEST_RABBITMQ_PORT', '5672')}"
 AMQP_URI = f"pyamqp://guest:guest@{RABBITMQ}"
 
 
@@ -37,7 +34,7 @@ def run_on_rabbitmq(run: Any, rabbitmq_uri: str) -> Any:
     """Likewise, with RabbitMQ."""
 
     def run_tests(source: str, *options: str) -> Any:
-        return run(source, "--amqp-uri", AMQP_URI, "--rabbit-api-uri", MANAGEMENT_URI, *options)
+        return run(source, "--amqp-uri", AMQP_URI, "--rabbit-api-uri", MANAGEMENT_URL, *options)
 
     return run_tests
 
@@ -178,7 +175,7 @@ def test_rabbitmq(run_on_rabbitmq: Any) -> None:
     )
     result.assert_outcomes(passed=10)
     [used] = [line.partition("used: ")[2].split() for line in result.outlines if "used: " in line]
-    vhosts = {vhost["name"] for vhost in Client(MANAGEMENT_URI).get_all_vhosts()}
+    vhosts = {vhost["name"] for vhost in Client(MANAGEMENT_URL).get_all_vhosts()}
     assert len(used) == 5
     assert not vhosts & set(used)
 
@@ -209,7 +206,7 @@ def test_virtual_host_that_is_named_is_used_and_left_alone(run: Any, rabbitmq_ur
             assert rabbit_ssl_config["AMQP_SSL"] == rabbit_ssl_options == config["AMQP_SSL"]
             assert rabbit_ssl_options == {"ca_certs": "ca.pem", "verify": False}
         """,
-        *("--rabbit-amqp-uri", rabbitmq_uri, "--rabbit-ctl-uri", MANAGEMENT_URI),
+        *("--rabbit-amqp-uri", rabbitmq_uri, "--rabbit-ctl-uri", MANAGEMENT_URL),
         *("--amqp-ssl-port", "1234", "--amqp-ssl-option", "ca_certs=ca.pem", "--amqp-ssl-option", "verify=false"),
     ).assert_outcomes(passed=3)
     with kombu.Connection(rabbitmq_uri) as connection:

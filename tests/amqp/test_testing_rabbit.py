@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import kombu
 import pytest
 
+from harness.management import MANAGEMENT_URL, Management
 from nameko import concurrency
 from nameko.testing import utils
 from nameko.testing.rabbit import Client, HTTPError, get_rabbit_connections, reset_rabbit_connections
@@ -22,15 +22,8 @@ Eventually = Callable[..., Any]
 
 @pytest.fixture
 def client(rabbitmq_uri: str) -> Client:
-    client = Client(os.environ.get("NAMEKO_TEST_MANAGEMENT_URL", "http://guest:guest@127.0.0.1:15672"))
-    try:
-        client.get_overview()
-    except OSError as exc:
-        reason = f"this RabbitMQ has no management API ({exc}): enable rabbitmq_management"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    return client
+    Management().require()
+    return Client(MANAGEMENT_URL)
 
 
 @pytest.fixture

@@ -394,14 +394,14 @@ def test_row_14_queue_with_other_properties(processes: Processes, node_uri: str,
 def test_row_15_password_is_changed_and_permissions_are_cleared(
     node: Node, vhost: str, proxy: Proxy, run_services: Any, log: Log, figure: Figure, eventually: Eventually
 ) -> None:
-    node.manage("PUT", "users/worker", {"password": "old", "tags": ""})
-    node.allow(vhost, "worker")
+    node.management.add_user("worker", "old")
+    node.management.allow(vhost, "worker")
     service = run_services(SINK, AMQP_URI=node.uri(vhost, proxy.port, "worker", "old"))
-    for what, body in (("password", {"password": "new", "tags": ""}), ("permission", None)):
-        if body is None:
-            node.manage("DELETE", f"permissions/{vhost}/worker")
+    for what in ("password", "permission"):
+        if what == "permission":
+            node.management.request("DELETE", f"permissions/{vhost}/worker")
         else:
-            node.manage("PUT", "users/worker", body)
+            node.management.add_user("worker", "new")
         accepted, lines = proxy.count("accepted"), service.output.count("\n")
         assert proxy.reset() == 2
         time.sleep(30)
@@ -410,8 +410,8 @@ def test_row_15_password_is_changed_and_permissions_are_cleared(
         figure(f"tries a minute with another {what}, for each of the two connections", tries, 12)
         figure("lines of log for each try", (service.output.count("\n") - lines) / tries, 1.5)
         assert service.status is None
-        node.manage("PUT", "users/worker", {"password": "old", "tags": ""})
-        node.allow(vhost, "worker")
+        node.management.add_user("worker", "old")
+        node.management.allow(vhost, "worker")
         eventually(lambda: sorted(proxy.open) == ["consume", "publish"], timeout_s=20)
         eventually(lambda: node.consumers(vhost, "rpc-sink") == 1)
-    node.manage("DELETE", "users/worker")
+    node.management.delete_user("worker")

@@ -78,7 +78,7 @@ def test_row_16_a_reply_queue_that_expires_while_the_broker_cannot_be_reached(
 ) -> None:
     # The queue's own limit is five minutes; a policy may set a shorter one.
     policy = {"pattern": "^rpc[.]reply-", "definition": {"expires": EXPIRES_S * 1000}, "apply-to": "queues"}
-    node.manage("PUT", f"policies/{vhost}/expire-soon", policy)
+    node.management.request("PUT", f"policies/{vhost}/expire-soon", policy)
     raw = node_site.raw()
     hosted = node_site.run("subject:Subject", AMQP_URI=proxy_uri)
     pending = PendingCalls(raw, eventually)

@@ -95,7 +95,7 @@ class Commands:
 def secret_uri(node: Any, vhost: str, proxy: Any) -> Iterator[str]:
     """The broker through `proxy`, for a user with a password."""
     node.ctl("add_user", "keeper", PASSWORD)
-    node.allow(vhost, "keeper")
+    node.management.allow(vhost, "keeper")
     yield node.uri(vhost, port=proxy.port, user="keeper", password=quote(PASSWORD, safe=""))
     node.ctl("delete_user", "keeper")
 

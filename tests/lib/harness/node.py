@@ -6,7 +6,6 @@ must be ours.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -14,8 +13,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from urllib.parse import quote
 import amqp
 
 from harness import procfs
+from harness.management import Management
 
 # Debian's commands on the PATH switch to the user `rabbitmq`; those in here run as whoever calls them.
 _SERVER_PATH = f"/usr/lib/rabbitmq/bin{os.pathsep}{os.environ.get('PATH', '')}"
@@ -74,6 +72,7 @@ class Node:
         self._directory = directory
         self._name = f"nameko-faults-{os.getpid()}@localhost"
         self.port, self._distribution_port, self._management_port = _free_ports(3)
+        self.management = Management(f"http://guest:guest@127.0.0.1:{self._management_port}", _CTL_TIMEOUT_S)
         self._pid_path = directory / "pid"
         self._script: subprocess.Popen[bytes] | None = None
         self._prepare()
@@ -206,35 +205,6 @@ class Node:
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def manage(self, method: str, path: str, body: object | None = None) -> Any:
-        """A request to its management API; the decoded answer."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._management_port}/api/{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={
-                "Authorization": f"Basic {base64.b64encode(b'guest:guest').decode()}",
-                "Content-Type": "application/json",
-            },
-        )
-        with urllib.request.urlopen(request, timeout=_CTL_TIMEOUT_S) as response:
-            content = response.read()
-        return json.loads(content) if content else None
-
-    def add_vhost(self, name: str) -> None:
-        """Make a virtual host that `guest` may do everything in."""
-        self.manage("PUT", f"vhosts/{quote(name, safe='')}")
-        self.allow(name, "guest")
-
-    def delete_vhost(self, name: str) -> None:
-        """Remove it, with all that is in it."""
-        self.manage("DELETE", f"vhosts/{quote(name, safe='')}")
-
-    def allow(self, vhost: str, user: str, pattern: str = ".*") -> None:
-        """What a user may configure, write and read in a virtual host."""
-        permissions = dict.fromkeys(("configure", "write", "read"), pattern)
-        self.manage("PUT", f"permissions/{quote(vhost, safe='')}/{user}", permissions)
-
     def uri(self, vhost: str, port: int | None = None, user: str = "guest", password: str = "guest") -> str:
         """For clients; through a proxy when its `port` is given."""
         return f"pyamqp://{user}:{password}@127.0.0.1:{port or self.port}/{quote(vhost, safe='')}"
@@ -257,11 +227,6 @@ class Node:
             return 0
         finally:
             connection.collect()
-
-    def connections(self, vhost: str) -> list[dict[str, Any]]:
-        """The connections to a virtual host, as the management API describes them; up to a second old."""
-        found: list[dict[str, Any]] = self.manage("GET", f"vhosts/{quote(vhost, safe='')}/connections")
-        return found
 
 
 def _free_ports(count: int) -> list[int]:

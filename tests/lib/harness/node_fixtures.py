@@ -59,10 +59,10 @@ def node(_node: Node) -> Iterator[Node]:
 def vhost(node: Node) -> Iterator[str]:
     """The name of a virtual host on `node`."""
     name = f"faults-{uuid.uuid4().hex[:8]}"
-    node.add_vhost(name)
+    node.management.add_vhost(name)
     yield name
     node.heal()
-    node.delete_vhost(name)
+    node.management.delete_vhost(name)
 
 
 @pytest.fixture
