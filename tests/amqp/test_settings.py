@@ -67,6 +67,15 @@ def test_values_are_read():
     assert settings(HEARTBEAT=0).heartbeat_s is None
 
 
+def test_a_transport_option_that_is_unknown_is_said_once_and_those_of_the_library_are_not(caplog):
+    made = settings(TRANSPORT_OPTIONS={"frame_maxx": 9, "connect_retries_timeout": 1, "client_properties": {}})
+    assert settings(TRANSPORT_OPTIONS={"frame_maxx": 9, "connect_retries_timeout": 1, "client_properties": {}}) == made
+    [message] = caplog.messages
+    assert (
+        message == "TRANSPORT_OPTIONS: option 'frame_maxx' (did you mean 'frame_max'?) is not known to the AMQP library"
+    )
+
+
 def test_arguments_win_over_the_configuration():
     made = AmqpSettings.from_config(
         {"AMQP_URI": URI, "AMQP_SSL": True, "LOGIN_METHOD": "PLAIN"},

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from inspect import signature
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,6 +20,7 @@ from nameko.constants import (
     TRANSPORT_OPTIONS_CONFIG_KEY,
 )
 from nameko.exceptions import ConfigurationError
+from nameko.suggestions import did_you_mean
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +50,18 @@ _TLS_SCHEMES = frozenset(["amqps", "pyamqps"])
 _SCHEMES = _MEMORY_SCHEMES | _PLAIN_SCHEMES | _TLS_SCHEMES
 _LOGIN_METHODS = frozenset(["PLAIN", "AMQPLAIN", "EXTERNAL", "GSSAPI"])
 _LOOPBACK_HOSTS = frozenset(["localhost", "127.0.0.1", "::1", ""])
-# Keys of TRANSPORT_OPTIONS that say how nameko 2.14 waits between attempts to connect: ours has its own backoff.
-_RETRY_OPTIONS = frozenset(["max_retries", "interval_start", "interval_step", "interval_max"])
+# Keys of TRANSPORT_OPTIONS that are kombu's, and say how to wait between attempts to connect: ours has its own backoff.
+_RETRY_OPTIONS = frozenset(
+    [
+        "callback",
+        "connect_retries_timeout",
+        "errback",
+        "interval_max",
+        "interval_start",
+        "interval_step",
+        "max_retries",
+    ]
+)
 
 _UNSET: Any = object()
 
@@ -255,7 +267,23 @@ def _transport_options(config: Mapping[str, Any]) -> FrozenOptions:
     value = config.get(TRANSPORT_OPTIONS_CONFIG_KEY) or {}
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{TRANSPORT_OPTIONS_CONFIG_KEY} must be a mapping, not {type(value).__name__}.")
-    return FrozenOptions({key: option for key, option in value.items() if key not in _RETRY_OPTIONS})
+    options = {key: option for key, option in value.items() if key not in _RETRY_OPTIONS}
+    _warn_of_unknown(tuple(options))
+    return FrozenOptions(options)
+
+
+@cache
+def _warn_of_unknown(options: tuple[str, ...]) -> None:
+    # Said once, however many services there are. Not refused: py-amqp ignores what it does not know, and 2.14 did.
+    if not options:
+        return
+    from amqp import Connection  # whoever declares or shows configuration does without it
+
+    known = signature(Connection.__init__).parameters
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(str(name), [*known, *_RETRY_OPTIONS])
+            _log.warning("%s: option %r%s is not known to the AMQP library", TRANSPORT_OPTIONS_CONFIG_KEY, name, hint)
 
 
 def _warn_of_guest(parts: list[SplitResult]) -> None:
