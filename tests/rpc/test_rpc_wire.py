@@ -325,6 +325,26 @@ def test_exchange_from_the_configuration(
         assert callee.method(2) == 2
 
 
+@pytest.mark.parametrize("name", ["amq.fanout", "amq.direct", "amq.mine"])
+def test_an_exchange_of_the_broker_that_cannot_carry_rpc_is_refused(
+    start: Start, broker_config: dict[str, Any], name: str
+) -> None:
+    message = (
+        f"rpc_exchange `{name}` belongs to the broker and is no topic exchange: leave it out, or take another name."
+    )
+    with pytest.raises(ConfigurationError) as of_service:
+        start(Callee, rpc_exchange=name)
+    with pytest.raises(ConfigurationError) as of_client, ClusterRpcProxy({**broker_config, "rpc_exchange": name}):
+        pass
+    assert str(of_service.value) == str(of_client.value) == message
+
+
+def test_the_topic_exchange_of_the_broker_carries_rpc(start: Start, broker_config: dict[str, Any]) -> None:
+    start(Callee, rpc_exchange="amq.topic")
+    with ClusterRpcProxy({**broker_config, "rpc_exchange": "amq.topic"}, timeout=5) as cluster:
+        assert cluster.callee.method(1) == 1
+
+
 def test_options_of_a_proxy_are_those_of_its_messages(start: Start, raw: Any) -> None:
     class Special:
         name = "special"

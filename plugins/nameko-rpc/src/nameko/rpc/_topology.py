@@ -9,6 +9,7 @@ from kombu import Exchange, Queue
 
 from nameko.config import config as global_config
 from nameko.constants import RPC_EXCHANGE_CONFIG_KEY
+from nameko.exceptions import ConfigurationError
 
 DEFAULT_RPC_EXCHANGE = "nameko-rpc"
 
@@ -24,9 +25,18 @@ def get_rpc_exchange(config: Mapping[str, Any] | None = None) -> Exchange:
     """The exchange that carries requests and replies.
 
     :param config: the process-wide configuration when not given
+    :raises ConfigurationError: when it is one of the broker's own that cannot carry RPC
     """
     settings = global_config if config is None else config
-    return Exchange(settings.get(RPC_EXCHANGE_CONFIG_KEY) or DEFAULT_RPC_EXCHANGE, type="topic", durable=True)
+    name = settings.get(RPC_EXCHANGE_CONFIG_KEY) or DEFAULT_RPC_EXCHANGE
+    # kombu declares none of that prefix, so that nobody else would notice: through `amq.fanout` a request and its reply
+    # would go to everybody.
+    if name.startswith("amq.") and name != "amq.topic":
+        raise ConfigurationError(
+            f"{RPC_EXCHANGE_CONFIG_KEY} `{name}` cannot carry RPC: "
+            "of the names that begin with `amq.`, which belong to the broker, only `amq.topic` can."
+        )
+    return Exchange(name, type="topic", durable=True)
 
 
 get_rpc_exchange.__module__ = "nameko.rpc"
