@@ -330,7 +330,8 @@ def test_an_exchange_of_the_broker_that_cannot_carry_rpc_is_refused(
     start: Start, broker_config: dict[str, Any], name: str
 ) -> None:
     message = (
-        f"rpc_exchange `{name}` belongs to the broker and is no topic exchange: leave it out, or take another name."
+        f"rpc_exchange `{name}` cannot carry RPC: "
+        "of the names that begin with `amq.`, which belong to the broker, only `amq.topic` can."
     )
     with pytest.raises(ConfigurationError) as of_service:
         start(Callee, rpc_exchange=name)
