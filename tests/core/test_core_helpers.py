@@ -100,6 +100,17 @@ def test_sensitive_arguments_are_redacted(container_factory, sensitive, expected
     assert get_redacted_args(entrypoint, NESTED) == {**expected, "args": (), "kwargs": {}}
 
 
+def test_a_sensitive_argument_that_the_method_does_not_have_is_named_at_start(container_factory, caplog):
+    make_entrypoint(container_factory, ("a.key[0]", "b", "kwargs.password", "args[0]"))
+    assert caplog.messages == []
+    make_entrypoint(container_factory, ("a", "pargs.x", "secret"))
+    assert caplog.messages == [
+        "service.method: 'pargs.x' in sensitive_arguments hides nothing, the method has no such argument"
+        " (did you mean 'args'?)",
+        "service.method: 'secret' in sensitive_arguments hides nothing, the method has no such argument",
+    ]
+
+
 def test_redaction_covers_all_kinds_of_parameters(container_factory):
     entrypoint = make_entrypoint(container_factory, ("args[0]", "kwargs.password", "b"))
     assert get_redacted_args(entrypoint, 1, "x", "y", "z", password="p", user="u") == {

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError, IncorrectSignature
 from nameko.suggestions import did_you_mean
+from nameko.utils._redaction import warn_of_unmatched
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -182,6 +183,7 @@ class Entrypoint(Extension):
         """A clone that belongs to `container` and runs its service's method `method_name`."""
         bound = super().bind(container)
         bound.method_name = method_name
+        warn_of_unmatched(bound)
         return bound
 
     def check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import re
-from collections.abc import Mapping, MutableMapping, MutableSequence
+from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nameko.suggestions import did_you_mean
+
 if TYPE_CHECKING:
     from nameko.extensions import Entrypoint
+
+_log = logging.getLogger("nameko.utils")
 
 #: Stands for what must not be shown.
 REDACTED = "********"
@@ -37,9 +42,36 @@ def get_redacted_args(entrypoint: Entrypoint, *args: Any, **kwargs: Any) -> dict
     return {str(name): argument.value for name, argument in redacted.items()}
 
 
+def warn_of_unmatched(entrypoint: Entrypoint) -> None:
+    """Name in the log what the entrypoint calls sensitive and its method does not take: misspelt, it would be shown.
+
+    Not refused, as 2.14 took anything.
+    """
+    paths = entrypoint.sensitive_arguments
+    if not isinstance(paths, Iterable) or not paths:
+        return
+    try:
+        _, *parameters = inspect.signature(_method(entrypoint)).parameters  # the first is `self`
+    except (AttributeError, TypeError, ValueError):  # not a method that can be looked at
+        return
+    for path in (paths,) if isinstance(paths, str) else paths:
+        name = str(next(iter(_parse_path(str(path))), ""))
+        if name not in parameters:
+            _log.warning(
+                "%s.%s: %r in sensitive_arguments hides nothing, the method has no such argument%s",
+                entrypoint.container.service_name,
+                entrypoint.method_name,
+                path,
+                did_you_mean(name, parameters),
+            )
+
+
+def _method(entrypoint: Entrypoint) -> Any:
+    return getattr(entrypoint.container.service_cls, entrypoint.method_name or "")
+
+
 def _named_arguments(entrypoint: Entrypoint, args: Any, kwargs: Any) -> dict[Any, Any]:
-    method = getattr(entrypoint.container.service_cls, entrypoint.method_name or "")
-    bound = inspect.signature(method).bind(None, *args, **kwargs)  # None stands for `self`
+    bound = inspect.signature(_method(entrypoint)).bind(None, *args, **kwargs)  # None stands for `self`
     bound.apply_defaults()
     return dict(list(bound.arguments.items())[1:])
 
