@@ -559,10 +559,15 @@ def test_an_observer_that_raises_is_logged_and_changes_nothing(make_service, cal
     container = ServiceContainer(make_service(lambda: 1), {}, plugins=plugins)
     calls = calls_of(container)
     calls("method")
+    calls("method")
     container.stop()
-    assert calls.outcomes == [(1, None)]
-    assert [each[0] for each in watcher.seen] == ["started", "result", "finished"]
-    assert "plugin broken (module Broken): observer 'nameko_worker_started' failed and is ignored" in caplog.text
+    assert calls.outcomes == [(1, None)] * 2
+    assert [each[0] for each in watcher.seen] == ["started", "result", "finished"] * 2
+    who = "plugin broken (module Broken): observer 'nameko_worker_started' failed"
+    assert [message for message in caplog.messages if message.startswith(who)] == [
+        f"{who} and is ignored",
+        f"{who} once more and is ignored, most recently with Boom",
+    ]
 
 
 def test_observers_can_be_attached_for_a_while(container_factory, make_service, calls_of):

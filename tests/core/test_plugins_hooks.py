@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from nameko import hookspecs
+from nameko import _failing_observers, hookspecs
 from nameko.containers import ServiceContainer
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider, Entrypoint, Extension
@@ -90,6 +92,63 @@ def test_an_observer_that_raises_hinders_no_other(caplog: pytest.LogCaptureFixtu
         record.getMessage() == "plugin bad (module Plugin): observer 'nameko_container_started' failed and is ignored"
     )
     assert record.exc_info
+
+
+def failing_observer(raised: list[BaseException]) -> Callable[[], Any]:
+    """`call()`: has the observer of a container of its own raise the next of `raised`, of which the last is kept."""
+
+    def nameko_worker_started() -> None:
+        raise raised.pop(0) if len(raised) > 1 else raised[0]
+
+    plugins = manager(bad=plugin(nameko_worker_started=nameko_worker_started))
+    return lambda: notify(Observers(plugins.observers).worker_started, worker_ctx="w")
+
+
+def test_an_observer_that_goes_on_failing_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(_failing_observers, "INTERVAL_S", 0.2)
+    call = failing_observer([ZeroDivisionError()])
+    for _ in range(100):
+        call()
+    who = "plugin bad (module Plugin): observer 'nameko_worker_started' failed"
+    assert caplog.messages == [f"{who} and is ignored"]
+    eventually(lambda: len(caplog.messages) == 2)  # although it is not called any more
+    call()
+    eventually(lambda: len(caplog.messages) == 3)
+    assert caplog.messages[1:] == [
+        f"{who} 99 more times and is ignored, most recently with ZeroDivisionError",
+        f"{who} once more and is ignored, most recently with ZeroDivisionError",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False, False]
+
+
+def test_an_observer_that_fails_in_another_way_shows_where(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_failing_observers, "INTERVAL_S", 0)
+    call = failing_observer([ZeroDivisionError(), ZeroDivisionError(), ValueError()])
+    for _ in range(4):
+        call()
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False, True, False]
+
+
+def test_what_is_counted_is_told_when_the_process_ends() -> None:
+    program = """if True:
+        from nameko.observers import notify
+
+        def fail():
+            raise ZeroDivisionError
+
+        for _ in range(3):
+            notify((("me", fail),))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("plugin me")]
+    assert lines == [
+        "plugin me: observer 'fail' failed and is ignored",
+        "plugin me: observer 'fail' failed 2 more times and is ignored, most recently with ZeroDivisionError",
+    ]
 
 
 def test_a_hook_that_nobody_implements_costs_nothing() -> None:

@@ -305,6 +305,7 @@ class ServiceContainer:
     def _end(self, exc_info: ExcInfo | None) -> None:
         self.started = False
         self._takes_workers = False
+        self.observers.tell_failures()
         if not self._died.ready():
             if exc_info is not None:
                 self._died.send_exception(*exc_info)

@@ -19,7 +19,8 @@ passed on: the kill of the greenthread in which it runs, a `Timeout` that its ca
 
 Two kinds of hooks: *declarations* are called in the main greenthread, at start or for the command line. *Observers*
 (`nameko_container_*`, `nameko_worker_*`, `nameko_call_*`) are called where the thing happens, and what they return is
-ignored. An observer may block: it then holds up that container, worker or call, and no other.
+ignored. An observer may block: it then holds up that container, worker or call, and no other. One that goes on failing
+is logged with its traceback at first, and then by a line every five seconds at most, which counts.
 """
 
 from __future__ import annotations

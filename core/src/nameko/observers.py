@@ -1,20 +1,18 @@
 """What watches a container, its workers and their calls: the observer hooks, bound once per container.
 
 A hook that nobody implements is an empty tuple here, so that it costs a worker one truth test. An observer that raises
-is logged with its plugin's name and version and changes nothing else.
+is logged with its plugin's name and version, not each time when it goes on to, and changes nothing else.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from nameko._failing_observers import report_failure, tell_what_is_left
 from nameko.plugins._failures import is_not_its_own
-
-_log = logging.getLogger(__name__)
 
 #: A callable together with whom to blame: a `PluginInfo`, or a name.
 Observer = tuple[object, Callable[..., Any]]
@@ -73,6 +71,11 @@ class Observers:
         finally:
             for hook, observer in added.items():
                 setattr(self, hook, tuple(each for each in getattr(self, hook) if each is not observer))
+            tell_what_is_left(callables.values())
+
+    def tell_failures(self) -> None:
+        """Log what has been counted of their failures and would be told later."""
+        tell_what_is_left(fn for observers in vars(self).values() for _, fn in observers)
 
 
 def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
@@ -89,4 +92,4 @@ def notify(observers: tuple[Observer, ...], **arguments: Any) -> None:
         except BaseException as exc:
             if is_not_its_own(exc, since_s):
                 raise
-            _log.exception("plugin %s: observer %r failed and is ignored", plugin, getattr(fn, "__name__", fn))
+            report_failure(plugin, fn, exc)

@@ -38,6 +38,7 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         self._selection = Selection()
         self.plugins: list[PluginInfo] = []
+        self._observers: dict[str, tuple[tuple[PluginInfo, Callable[..., Any]], ...]] = {}
 
     # -- loading
 
@@ -92,6 +93,7 @@ class PluginManager:
             self._register(info, plugin)
 
     def _register(self, info: PluginInfo, plugin: object) -> None:
+        self._observers.clear()
         try:
             fault = find_fault(self._pluggy, plugin) or self._register_with_pluggy(info.name, plugin)
         except Exception as exc:  # an attribute of the plugin may be anything
@@ -147,8 +149,14 @@ class PluginManager:
     def observers(self, hook_name: str) -> tuple[tuple[PluginInfo, Callable[..., Any]], ...]:
         """The implementations of a hook in the order in which to call them: plugin and callable.
 
-        Each callable takes all arguments of the hook, as keywords.
+        Each callable takes all arguments of the hook, as keywords, and is the same for everybody who asks.
         """
+        found = self._observers.get(hook_name)
+        if found is None:
+            found = self._observers[hook_name] = self._find_observers(hook_name)
+        return found
+
+    def _find_observers(self, hook_name: str) -> tuple[tuple[PluginInfo, Callable[..., Any]], ...]:
         hook = getattr(self._pluggy.hook, hook_name)
         arguments = frozenset(hook.spec.argnames)
         plugins = {info.name: info for info in self.loaded}
