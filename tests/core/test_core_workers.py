@@ -385,10 +385,83 @@ def test_a_service_that_cannot_be_made_is_the_problem_of_the_entrypoint(containe
 
     container = container_factory(Service, {})
     container.start()
-    with pytest.raises(Boom):
-        calls_of(container)("method")
+    calls = calls_of(container)
+    calls("method")
+    container._worker_pool.waitall()
+    [(result, exc)] = calls.outcomes
+    assert result is None
+    assert isinstance(exc, Boom)
     assert container._worker_pool.free() == container.max_workers
     container.stop()
+
+
+def test_a_constructor_that_blocks_holds_up_its_own_worker_alone(container_factory, calls_of):
+    gates = [Event(), Event()]
+    waiting = iter(gates)
+
+    class Service:
+        name = "service"
+
+        def __init__(self) -> None:
+            next(waiting).wait()
+
+        @trigger
+        def method(self, number: int) -> int:
+            return number
+
+    container = container_factory(Service, {})
+    calls = calls_of(container)
+    with Timeout(5):
+        calls("method", 0)
+        calls("method", 1)
+        sleep(0)
+        gates[1].send(None)
+        sleep(0)
+        assert calls.outcomes == [(1, None)]
+        gates[0].send(None)
+        container.stop()
+    assert calls.outcomes == [(1, None), (0, None)]
+
+
+def test_a_timeout_that_a_constructor_leaves_behind_strikes_nobody(container_factory, calls_of):
+    class Service:
+        name = "service"
+
+        def __init__(self) -> None:
+            self.left_behind = Timeout(0.02)
+
+        @trigger
+        def method(self) -> str:
+            sleep(0.05)
+            return "not struck"
+
+    container = container_factory(Service, {})
+    calls = calls_of(container)
+    calls("method")
+    sleep(0.05)  # nor is who asked for the worker
+    container.stop()
+    assert calls.outcomes == [("not struck", None)]
+
+
+def test_a_service_that_is_asked_for_before_its_worker_begins_is_that_of_the_worker(container_factory):
+    seen = []
+
+    class Service:
+        name = "service"
+
+        @trigger
+        def method(self) -> None:
+            seen.append(self)
+
+    container = container_factory(Service, {})
+    (entrypoint,) = container.entrypoints
+    early = container.spawn_worker(entrypoint, (), {})
+    replaced = container.spawn_worker(entrypoint, (), {})
+    service, other = early.service, Service()
+    replaced.service = other
+    assert seen == []
+    container.stop()
+    assert seen == [service, other]
 
 
 def test_a_worker_that_is_killed_in_its_method_has_an_outcome(container_factory, make_service, calls_of, eventually):

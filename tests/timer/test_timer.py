@@ -271,10 +271,7 @@ def test_a_timeout_that_the_method_leaves_behind_does_not_matter(container_facto
 
 
 @pytest.mark.parametrize("error", [Boom("no"), SystemExit(3), Timeout(None)])
-def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(
-    container_factory, eventually, caplog, monkeypatch, error
-):
-    monkeypatch.setattr("nameko.timer._timer._PAUSE_AFTER_FAILURE_S", 0.01)
+def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(container_factory, eventually, caplog, error):
     made = []
 
     class Service:
@@ -292,6 +289,27 @@ def test_a_service_that_cannot_be_made_for_a_while_does_not_matter(
     container = container_factory(Service, {})
     container.start()
     eventually(lambda: len(made) > 5)
+    assert caplog.text.count("error handling worker") == 3
+    container.stop()
+
+
+@pytest.mark.parametrize("error", [Boom("no"), SystemExit(3), Timeout(None)])
+def test_a_container_that_makes_no_worker_for_a_while_does_not_matter(
+    container_factory, ticks, note, eventually, caplog, monkeypatch, error
+):
+    monkeypatch.setattr("nameko.timer._timer._PAUSE_AFTER_FAILURE_S", 0.01)
+    refused = []
+    container = container_factory(make_service(note, 0), {})
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        refused.append(1)
+        if len(refused) == 3:
+            del container.spawn_worker
+        raise error
+
+    container.spawn_worker = refuse
+    container.start()
+    eventually(lambda: ticks)
     assert caplog.text.count("could not run its method") == 3
     container.stop()
 

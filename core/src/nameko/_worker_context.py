@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
+#: In place of a service that is yet to be made, from the container's service class.
+UNMADE: Any = object()
+
 
 class Headers(Protocol):
     """The headers of a message or a request, to be read."""
@@ -57,7 +60,7 @@ class WorkerContext:
         headers: Headers | None = None,
     ) -> None:
         self.container = container
-        self.service = service
+        self._service = service
         self.entrypoint = entrypoint
         self.service_name = container.service_name
         self.args = args if args is not None else ()
@@ -71,6 +74,19 @@ class WorkerContext:
         self.started_at: float | None = None
         #: The message that brought the call, as its entrypoint received it; None where it was no message.
         self.message: Any = None
+
+    @property
+    def service(self) -> Any:
+        """The instance of the service class. The worker makes it when it begins, unless it is asked for before."""
+        if self._service is UNMADE:
+            made = self.container.service_cls()
+            if self._service is UNMADE:  # still, as that may have taken a while
+                self._service = made
+        return self._service
+
+    @service.setter
+    def service(self, service: Any) -> None:
+        self._service = service
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nameko import concurrency, serialization
-from nameko._worker_context import Headers, WorkerContext, new_call_id
+from nameko._worker_context import UNMADE, Headers, WorkerContext, new_call_id
 from nameko.concurrency import Event, GreenletExit, SpawningSet, WorkerPool, WorkerThread
 from nameko.config import config as global_config
 from nameko.constants import (
@@ -117,6 +117,7 @@ class ServiceContainer:
         self.service_cls = service_cls
         self.config: MutableMapping[str, Any] = global_config if config is None else config
         self.service_name = get_service_name(service_cls)
+        self._constructs_plainly = _constructs_plainly(service_cls)
         self.plugins = plugins_for(self.config) if plugins is None else plugins
         self.observers = Observers(self.plugins.observers)
         self.serializer, self.accept = serialization.setup(self.config)
@@ -413,7 +414,8 @@ class ServiceContainer:
 
         :param context_data: what came with the call, `call_id_stack` included
         :param handle_result: called with the outcome in the worker's greenthread, before the dependencies see it. It is
-            not called when the worker is killed together with the container: the work is to be given back.
+            not called when the worker is killed together with the container: the work is to be given back. What the
+            constructor of the service class raises is an outcome, too, which dependencies and observers do not see
         :param fired_at: when the work arrived in this process, in seconds by `time.perf_counter()`; now, by default
         :param headers: the headers of the message or request that the call came in, for `WorkerContext.headers`
         :param message: what the entrypoint has received, where that is a message
@@ -421,7 +423,6 @@ class ServiceContainer:
             long after the work was fired (`fired_at` and `started_at` tell). When it says no, nothing runs and
             `handle_result` is not called: whoever was asked has settled the work
         :raises ContainerBeingKilled: when the container is going down
-        :raises: whatever the constructor of the service class raises
         """
         self._refuse_when_going_down()
         worker_ctx = self._worker_context(entrypoint, args, kwargs, context_data, fired_at, headers)
@@ -447,7 +448,6 @@ class ServiceContainer:
         a container class that overrides `spawn_worker` has it called here.
 
         :raises ContainerBeingKilled: when the container is going down
-        :raises: whatever the constructor of the service class raises
         """
         pool = self._worker_pool
         if type(pool) is not WorkerPool or getattr(self.spawn_worker, "__func__", None) is not _SPAWN_WORKER:
@@ -470,7 +470,9 @@ class ServiceContainer:
         fired_at: float | None = None,
         headers: Headers | None = None,
     ) -> WorkerContext:
-        worker_ctx = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, context_data, headers)
+        # Code of the service's own runs in the worker's greenthread: it may block, or leave a timeout running.
+        service = self.service_cls() if self._constructs_plainly else UNMADE
+        worker_ctx = WorkerContext(self, service, entrypoint, args, kwargs, context_data, headers)
         worker_ctx.fired_at = time.perf_counter() if fired_at is None else fired_at
         return worker_ctx
 
@@ -495,6 +497,8 @@ class ServiceContainer:
         observers = self.observers
         worker_ctx.started_at = started_at = time.perf_counter()
         if still_wanted is not None and not still_wanted(worker_ctx):
+            return
+        if not (self._constructs_plainly or self._make_service(worker_ctx, handle_result)):
             return
         self._worker_setup(worker_ctx)
         if observers.worker_started:
@@ -526,17 +530,35 @@ class ServiceContainer:
             if type(thread) is WorkerThread:
                 thread.let_caller_go()
 
+    def _make_service(self, worker_ctx: WorkerContext, handle_result: ResultHandler | None) -> bool:
+        # A constructor that raises is an outcome, as if the method had.
+        try:
+            concurrency.call_without_leaks(getattr, (worker_ctx, "service"), {})
+        except BaseException as exc:
+            exc_info = self._outcome_of_failure(worker_ctx, exc)
+        else:
+            return True
+        try:
+            if handle_result is not None:
+                handle_result(worker_ctx, None, exc_info)
+        finally:
+            del exc_info  # its traceback refers to this frame
+        return False
+
     def _call_method(self, worker_ctx: WorkerContext) -> tuple[Any, ExcInfo | None]:
         method = getattr(worker_ctx.service, worker_ctx.entrypoint.method_name)  # type: ignore[arg-type]
         try:
             return concurrency.call_without_leaks(method, worker_ctx.args, worker_ctx.kwargs), None
         except BaseException as exc:
-            # Whatever a method raises is its outcome: a leaked Timeout, SystemExit or KeyboardInterrupt takes neither
-            # the worker's slot nor the process. Only being killed together with the container is obeyed.
-            if isinstance(exc, GreenletExit) and not self._takes_workers:
-                raise
-            self._log_failure(worker_ctx, exc)
-            return None, sys.exc_info()  # type: ignore[return-value]  # not in a local: the traceback holds this frame
+            return None, self._outcome_of_failure(worker_ctx, exc)
+
+    def _outcome_of_failure(self, worker_ctx: WorkerContext, exc: BaseException) -> ExcInfo:
+        # Whatever a service raises is the outcome: a leaked Timeout, SystemExit or KeyboardInterrupt takes neither the
+        # worker's slot nor the process. Only being killed together with the container is obeyed.
+        if isinstance(exc, GreenletExit) and not self._takes_workers:
+            raise exc
+        self._log_failure(worker_ctx, exc)
+        return sys.exc_info()  # type: ignore[return-value]  # not in a local: the traceback holds frames
 
     def _log_failure(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         if isinstance(exc, worker_ctx.entrypoint.expected_exceptions):
@@ -606,6 +628,15 @@ class ServiceContainer:
 
 
 _SPAWN_WORKER = ServiceContainer.spawn_worker
+
+
+def _constructs_plainly(service_cls: type) -> bool:
+    # Then no code of the service's own runs when it is instantiated.
+    return (
+        type(service_cls) is type
+        and service_cls.__init__ is object.__init__  # type: ignore[misc]
+        and service_cls.__new__ is object.__new__  # type: ignore[comparison-overlap]
+    )
 
 
 def _number(config: Mapping[str, Any], key: str, default: float, minimum: float = 0) -> float:

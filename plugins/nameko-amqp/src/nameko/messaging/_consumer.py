@@ -165,7 +165,7 @@ class Consumer(HeaderDecoder, Entrypoint):
             message.requeue()
         except GreenletExit:
             raise
-        except BaseException as exc:  # the service class cannot be instantiated: as if the method had raised
+        except BaseException as exc:  # of a container class that is not ours: as if the method had raised
             _log.exception("%r: no worker could be made for a message: %s", self, exc)
             self.handle_message_processed(message, None, sys.exc_info())  # type: ignore[arg-type]
 

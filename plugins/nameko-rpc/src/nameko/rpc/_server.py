@@ -153,7 +153,7 @@ class RpcConsumer(SharedExtension):
             message.requeue()
         except concurrency.GreenletExit:
             raise
-        except BaseException:  # a Timeout or SystemExit from the service's constructor included
+        except BaseException:  # a Timeout or SystemExit included, which somebody else's code may raise
             self.handle_result(message, None, sys.exc_info())  # type: ignore[arg-type]
 
     def _reject(self, message: Message, reason: Refused) -> None:

@@ -87,7 +87,7 @@ class Timer(Entrypoint):
                 return
             except GreenletExit:
                 raise
-            except BaseException:  # whatever the service's constructor raises
+            except BaseException:  # of a container class that is not ours
                 _log.exception("%r could not run its method", self)
                 sleep(_PAUSE_AFTER_FAILURE_S)
             schedule.advance()
