@@ -60,7 +60,8 @@ def url_of(hosted: Any) -> str:
 
 
 def test_services_in_a_process(host, scrape, eventually, broker_uri):
-    hosted = host(SHOP, AMQP_URI=broker_uri, METRICS_ADDRESS="127.0.0.1:0")
+    # A customer whose shop closes first waits for as long as it may.
+    hosted = host(SHOP, AMQP_URI=broker_uri, METRICS_ADDRESS="127.0.0.1:0", SHUTDOWN_TIMEOUT=2)
     url = url_of(hosted)
     hosted.expect("services ready")
     eventually(lambda: scrape(url)("nameko_workers_total", **SOLD, outcome="success") > 1, timeout_s=20)
