@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -324,11 +325,21 @@ def test_a_local_module(install: Install) -> None:
 
 
 def test_a_local_module_that_is_missing() -> None:
-    with pytest.raises(PluginError) as caught:
-        plugins_for({"plugins": {"load": ["no_such_plugin"]}})
-    assert str(caught.value) == (
+    # In a process in which what describes failures is imported before the import system for distributions.
+    program = """if True:
+        import nameko.import_failures
+        from nameko.exceptions import PluginError
+        from nameko.plugins import plugins_for
+
+        try:
+            plugins_for({"plugins": {"load": ["no_such_plugin"]}})
+        except PluginError as exc:
+            print(exc)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == (
         "plugin 'no_such_plugin' (module no_such_plugin): cannot be imported: "
-        "ModuleNotFoundError: No module named 'no_such_plugin'; leave it out of `-p` and `plugins: load`"
+        "ModuleNotFoundError: No module named 'no_such_plugin'; leave it out of `-p` and `plugins: load`\n"
     )
 
 

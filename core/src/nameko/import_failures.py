@@ -71,7 +71,17 @@ def _where(exc: BaseException) -> str:
 
 def _is_machinery(filename: str) -> bool:
     # The frames of the import system, and of whoever called it on our side.
-    return filename.startswith("<frozen ") or os.path.abspath(filename).startswith(_MACHINERY)
+    return filename.startswith("<frozen ") or os.path.abspath(filename).startswith(_machinery())
+
+
+def _machinery() -> tuple[str, ...]:
+    # Looked up each time: importlib_metadata is imported when it is needed, which may be after this module.
+    modules = (importlib, sys.modules.get("importlib_metadata"), sys.modules[__name__])
+    return tuple(
+        os.path.dirname(os.path.abspath(module.__file__)) + os.sep
+        for module in modules
+        if module is not None and module.__file__ is not None
+    )
 
 
 def _is_library(filename: str) -> bool:
@@ -86,10 +96,3 @@ def _site_packages() -> list[str]:
 def _relative(filename: str) -> str:
     relative = os.path.relpath(filename)
     return filename if relative.startswith(os.pardir) else relative
-
-
-_MACHINERY = tuple(
-    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
-    for module in (importlib, sys.modules.get("importlib_metadata"), sys.modules[__name__])
-    if module is not None and module.__file__ is not None
-)
