@@ -105,6 +105,7 @@ def test_tls_by_scheme_or_key():
         ({"AMQP_URI": "pyamqp://[::1//"}, "cannot be parsed"),
         ({"AMQP_URI": 5672}, "AMQP_URI must be a string, not int"),
         ({"AMQP_SSL": "yes"}, "AMQP_SSL must be true, false or a mapping, not str"),
+        ({"AMQP_SSL": {"ssl_version": 5}}, "AMQP_SSL: unknown option `ssl_version`; known are ca_certs, "),
         ({"AMQP_URI": "amqps://host//", "AMQP_SSL": False}, "AMQP_SSL is false, but AMQP_URI asks for TLS"),
         ({"LOGIN_METHOD": "MAGIC"}, "LOGIN_METHOD `MAGIC` is not one of AMQPLAIN, EXTERNAL, GSSAPI, PLAIN"),
         ({"HEARTBEAT": "often"}, "HEARTBEAT must be from 1 to 65535 seconds, or null, not 'often'"),

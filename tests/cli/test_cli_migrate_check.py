@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from nameko.cli._migration import Severity, check_configuration
+
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
 SHOP = """\
@@ -175,6 +177,7 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
         from nameko.rpc import RpcProxy, rpc
         from nameko.standalone.rpc import ClusterRpcProxy
         from nameko.web.handlers import HttpRequestHandler
+        from nameko.web.server import WebServer
 
         class OwnHandler(HttpRequestHandler):
             def response_from_exception(self, exc):
@@ -182,6 +185,11 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
 
         class OwnPublisher(Publisher):
             retry = False
+            compression = "gzip"
+
+        class OwnServer(WebServer):
+            def get_wsgi_server(self, sock, wsgi_app, **options):
+                return super().get_wsgi_server(sock, wsgi_app)
 
         http = OwnHandler.decorator
 
@@ -192,7 +200,8 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
 
             @rpc
             def hello(self, name):
-                Publisher("pyamqp://", retry=False)
+                Publisher("pyamqp://", retry=False, compression="gzip")
+                self.other.method.call_async()
                 return self.other["call_async"](name)
 
             @http("GET", "/")
@@ -210,6 +219,9 @@ def test_what_is_configured_is_no_finding(project: Any, check: Check) -> None:
         ALLOW_PICKLE: true
         RPC_TIMEOUT: 20
         RETRY_ATTEMPTS: 10
+        RPC_EXPIRE_REQUESTS: true
+        ACCEPT_COMPRESSION: [gzip]
+        AMQP_SSL: {check_hostname: true}
         OWN_KEY: 1
         """,
     )
@@ -454,13 +466,21 @@ SEVERITIES = {
     "EventDispatcher(retry=True)": "note",
     "EventDispatcher(retry_policy=name)": "note",
     "EventDispatcher(serializer='pickle')": "action",
+    "EventDispatcher(compression='gzip')": "action",
+    "EventDispatcher(compression=None)": None,
     "RpcProxy('other', use_confirms=False)": "note",
     "RpcProxy('other', use_confirms=True)": None,
     "EventDispatcher(use_confirms=False)": None,
     "event_handler('a', 'b', requeue_on_error=True)": "action",
     "event_handler('a', 'b', requeue_on_error=False)": None,
+    "event_handler('a', 'b', name, True, True)": "action",
+    "event_handler('a', 'b', name, True)": None,
+    "consume(queue, requeue_on_error=name)": "action",
+    "consume(*name, True)": None,
     "rpc(sensitive_variables='a')": "note",
     "rpc(retry=Retry())": None,
+    "self.other.method.call_async()": "action",
+    "reply = self.other.method.call_async()": None,
 }
 
 
@@ -484,3 +504,22 @@ def test_a_decision_about_retries_is_one_to_be_made_once(project: Any, check: Ch
 
     assert "7 times in all" in findings(done.stdout, "note")["script.py:2"][0][0]
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "differs"),
+    [
+        ({"AMQP_SSL": True}, True),
+        ({"AMQP_SSL": {"ca_certs": "ca.pem", "cert_reqs": "CERT_REQUIRED"}}, True),
+        ({"AMQP_URI": "amqps://localhost"}, True),
+        ({"AMQP_URI": "amqps://localhost", "AMQP_SSL": {"server_hostname": "localhost"}}, False),
+        ({"AMQP_SSL": {"verify": False}}, False),
+        ({"AMQP_SSL": {"cert_reqs": 0}}, False),
+        ({"AMQP_SSL": False, "AMQP_URI": "amqp://localhost"}, False),
+    ],
+)
+def test_what_is_verified_of_the_broker_is_a_decision(config: dict[str, Any], differs: bool) -> None:
+    found = list(check_configuration(config, {}, None))
+
+    assert [finding.severity for finding in found] == [Severity.ACTION] * differs
+    assert all("verified" in finding.difference for finding in found)

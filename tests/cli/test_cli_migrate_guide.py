@@ -37,9 +37,10 @@ SERVICE = service()
 HTTP_SERVICE = service(imported="web.handlers.http", entrypoint="http('GET', '/')")
 CONFIG = """
 ACCEPT: [json, pickle]
-RPC_EXPIRE_REQUESTS: often
+LOGGING: often
 max_worker: 5
 TRANSPORT_OPTIONS: {max_retries: 3}
+AMQP_SSL: true
 """
 
 
@@ -80,13 +81,36 @@ LINES: dict[str, Reported | Refused | Hidden] = {
         "calls of other services end with `RpcTimeout`",
         service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other')"),
     ),
+    "a request that no service takes": Reported(
+        "a request that no service takes within `RPC_TIMEOUT` is dropped",
+        service(
+            "from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other')", body="self.other.a.call_async()"
+        ),
+    ),
+    "a standalone proxy whose connection": Hidden("connections are lost while it runs"),
+    "what a worker changes": Hidden("it is decided while a method runs"),
     "an RPC method raises": Hidden("what a method raises shows when it does"),
     "HTTP address": Reported("listens on 127.0.0.1:8000", HTTP_SERVICE),
-    "HTTP: an exception": Reported("the answer is 500 with an id", HTTP_SERVICE, "note"),
+    "HTTP: an exception of werkzeug": Reported("such as `NotFound`, it has the status", HTTP_SERVICE, "note"),
+    "HTTP: an exception that": Reported("the answer is 500 with an id", HTTP_SERVICE, "note"),
     "a failing event": Reported(
         "after a delay that grows",
         service(imported="events.event_handler", entrypoint="event_handler('a', 'b', requeue_on_error=True)"),
     ),
+    "compressed messages": Reported(
+        "services of nameko 3 refuse compressed messages",
+        service(
+            "from nameko.events import EventDispatcher", attribute="dispatch = EventDispatcher(compression='gzip')"
+        ),
+    ),
+    "dates, decimals": Hidden("what is sent shows when it is"),
+    "`NaN` and": Hidden("what is sent shows when it is"),
+    "large messages": Hidden("what is sent shows when it is"),
+    "headers of a message": Hidden("what is sent shows when it is"),
+    "HTTP: requests without": Hidden("what clients send shows when they do"),
+    "HTTP: the access log": EVERY_SERVICE,
+    "websockets: what": Hidden("what clients send shows when they do"),
+    "`AMQP_SSL`, or": Reported("the certificate of the broker is verified, chain and host name"),
     "pickle in": Reported("`ACCEPT` names pickle"),
     "`retry=False`": Reported(
         "`retry` has no effect",
@@ -117,7 +141,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
     "`nameko run` tells": COMMAND_LINE,
     "`--backdoor`": COMMAND_LINE,
     "A YAML file with a key twice": Refused("line 2, column 1: key 'a' stands twice, first on line 1", "a: 1\na: 2\n"),
-    "A value of the wrong type": Reported("'RPC_EXPIRE_REQUESTS' must be of"),
+    "A value of the wrong type": Reported("'LOGGING' must be of"),
     "A key that looks": Reported("'max_worker' is not known", severity="note"),
     "A subclass of `ServiceContainer`": Reported(
         "`Own.spawn_worker` gets keyword arguments that it does not take: headers, message, still_wanted",
@@ -125,6 +149,14 @@ LINES: dict[str, Reported | Refused | Hidden] = {
             "from nameko.containers import ServiceContainer\n"
             "class Own(ServiceContainer):\n"
             "    def spawn_worker(self, entrypoint, args, kwargs, *, fired_at=None): pass"
+        ),
+    ),
+    "A subclass of `WebServer`": Reported(
+        "what `Own.get_wsgi_server` returns has to be a server like nameko's own",
+        service(
+            "from nameko.web.server import WebServer\n"
+            "class Own(WebServer):\n"
+            "    def get_wsgi_server(self, sock, wsgi_app, **options): return None"
         ),
     ),
     "nameko-amqp-retry": Reported(
@@ -209,10 +241,30 @@ MORE = [
         "note",
     ),
     Reported(
+        "`Own` has no effect: the web server",
+        service("from nameko.web.server import HttpOnlyProtocol\nclass Own(HttpOnlyProtocol): pass"),
+    ),
+    Reported(
+        "services of nameko 3 refuse compressed messages",
+        service("from nameko.amqp.publish import Publisher\nclass Own(Publisher):\n    compression = 'gzip'"),
+    ),
+    Reported(
+        "services of nameko 3 refuse compressed messages",
+        service("from nameko.amqp.publish import Publisher", body="Publisher('pyamqp://', compression='gzip')"),
+    ),
+    Reported(
+        "after a delay that grows",
+        service("from kombu import Queue", imported="messaging.consume", entrypoint="consume(Queue('a'), True)"),
+    ),
+    Reported(
         "pickle runs whatever code",
         service("from nameko.messaging import Publisher", attribute="publish = Publisher(serializer='pickle')"),
     ),
 ]
+
+
+#: How lines begin that say what to do about another one.
+HOW_TO = ("Bring the kombu", "Or keep the strings")
 
 
 def lines_of_the_guide() -> list[str]:
@@ -220,6 +272,7 @@ def lines_of_the_guide() -> list[str]:
     text = GUIDE.read_text().partition("\n## What services notice\n")[2]
     marked = re.findall(r"^(?:\| |- )(.+)$", text, re.MULTILINE)
     headings = [row for row, _ in re.findall(r"^\| (.+)\n(\|-.+)$", text, re.MULTILINE)]
+    marked = [line for line in marked if not line.startswith(HOW_TO)]
     return [line for line in marked if line not in headings]
 
 

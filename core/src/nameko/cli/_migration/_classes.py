@@ -6,9 +6,11 @@ import ast
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from nameko.cli._migration._calls import compression
 from nameko.cli._migration._finding import Difference, Severity
-from nameko.cli._migration._names import last_name
+from nameko.cli._migration._names import full_name, last_name
 from nameko.containers import ServiceContainer
 
 
@@ -62,6 +64,7 @@ _IGNORED = {
     ),
     "RpcProxy": _RETRIES,
 }
+_PUBLISHERS = frozenset(["EventDispatcher", "Publisher", "RpcProxy"])
 _OLD_ARGUMENTS = {"self", "entrypoint", "args", "kwargs", "context_data", "handle_result"}
 _NEW_ARGUMENTS = inspect.signature(ServiceContainer.spawn_worker).parameters.keys() - _OLD_ARGUMENTS
 #: What a client has itself, so that remote methods called like it come as items.
@@ -69,7 +72,9 @@ CLIENT_NAMES = frozenset(["call_async", "fully_specified", "identifier", "method
 _CLIENTS = frozenset(["RpcProxy", "ServiceRpc"])
 
 
-def check_class(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tuple[int, Difference]]:
+def check_class(
+    node: ast.ClassDef, imported: Mapping[str, str], config: Mapping[str, Any]
+) -> Iterator[tuple[int, Difference]]:
     """In which lines something differs in a class, and what.
 
     :param imported: see `imported_names`
@@ -79,6 +84,13 @@ def check_class(node: ast.ClassDef, imported: Mapping[str, str]) -> Iterator[tup
         yield from _check_names(node, ignored)
     if "ServiceContainer" in bases:
         yield from _check_spawn_worker(node)
+    if "WebServer" in bases:
+        yield from _check_wsgi_server(node)
+    if "HttpOnlyProtocol" in bases:
+        text = f"`{node.name}` has no effect: the web server is one of nameko's own, not eventlet's"
+        yield node.lineno, Difference(text, "do in middleware what it did, or in `WebServer.get_wsgi_app`")
+    if not _PUBLISHERS.isdisjoint(full_name(base, imported).rpartition(".")[2] for base in node.bases):
+        yield from _check_compression(node, config)
     yield from _check_remote_methods(node, imported)
 
 
@@ -100,6 +112,25 @@ def _defined_names(node: ast.ClassDef) -> Iterator[tuple[int, str]]:
 def _assigned_names(statement: ast.stmt) -> Iterator[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
     yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _check_wsgi_server(node: ast.ClassDef) -> Iterator[tuple[int, Difference]]:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "get_wsgi_server" and not _calls_super(method):
+            text = f"what `{node.name}.get_wsgi_server` returns has to be a server like nameko's own, not eventlet's"
+            remedy = "return what `super().get_wsgi_server(...)` does; `WEB_SERVER_...` keys and middleware change it"
+            yield method.lineno, Difference(text, remedy)
+
+
+def _calls_super(method: ast.FunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "super" for each in ast.walk(method))
+
+
+def _check_compression(node: ast.ClassDef, config: Mapping[str, Any]) -> Iterator[tuple[int, Difference]]:
+    for statement in node.body:
+        value = getattr(statement, "value", None) if "compression" in _assigned_names(statement) else None
+        if value is not None and (difference := compression(value, config)):
+            yield statement.lineno, difference
 
 
 def _check_spawn_worker(node: ast.ClassDef) -> Iterator[tuple[int, Difference]]:

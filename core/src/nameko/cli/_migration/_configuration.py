@@ -10,10 +10,19 @@ from typing import Any
 from nameko.cli._migration._calls import ALLOW_PICKLE
 from nameko.cli._migration._finding import Difference, Finding, note, shown_path
 from nameko.config_keys import check_types, suggestions
-from nameko.constants import ACCEPT_CONFIG_KEY, SERIALIZER_CONFIG_KEY, TRANSPORT_OPTIONS_CONFIG_KEY
+from nameko.constants import (
+    ACCEPT_CONFIG_KEY,
+    AMQP_SSL_CONFIG_KEY,
+    AMQP_URI_CONFIG_KEY,
+    SERIALIZER_CONFIG_KEY,
+    TRANSPORT_OPTIONS_CONFIG_KEY,
+)
 from nameko.exceptions import ConfigurationError
 from nameko.plugins import ConfigKey
 
+_TLS_URIS = ("amqps://", "pyamqps://")
+_TLS_DECISIONS = frozenset(["check_hostname", "server_hostname", "verify"])
+_NO_CERTIFICATE = (0, "CERT_NONE")
 _RETRY_OPTIONS = ("max_retries", "interval_start", "interval_step", "interval_max")
 
 
@@ -39,6 +48,16 @@ def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> It
     for key in _keys_with_pickle(config):
         text = f"`{key}` names pickle, which runs whatever code a message holds"
         yield key, Difference(text, f"set `{ALLOW_PICKLE}: true` too, if that is wanted")
+    if _verifies_more(config):
+        text = "the certificate of the broker is verified, chain and host name; nameko 2.14 left the host name alone"
+        remedy = (
+            f"say in `{AMQP_SSL_CONFIG_KEY}` what is to be verified, once no nameko 2.14 reads it: `verify` and "
+            "`check_hostname`, true or false; or `server_hostname`, which both know"
+        )
+        yield (
+            (AMQP_SSL_CONFIG_KEY if config.get(AMQP_SSL_CONFIG_KEY) else AMQP_URI_CONFIG_KEY),
+            Difference(text, remedy),
+        )
     for name in _RETRY_OPTIONS:
         if name in (config.get(TRANSPORT_OPTIONS_CONFIG_KEY) or ()):
             yield (
@@ -49,6 +68,14 @@ def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> It
                     "for the broker",
                 ),
             )
+
+
+def _verifies_more(config: Mapping[str, Any]) -> bool:
+    options = config.get(AMQP_SSL_CONFIG_KEY)
+    if not options:
+        return options is None and str(config.get(AMQP_URI_CONFIG_KEY)).startswith(_TLS_URIS)
+    decided = _TLS_DECISIONS.intersection(options) if isinstance(options, Mapping) else ()
+    return not decided and not (isinstance(options, Mapping) and options.get("cert_reqs") in _NO_CERTIFICATE)
 
 
 def _wrong_type(key: str, value: Any, keys: Mapping[str, ConfigKey]) -> Iterator[Difference]:

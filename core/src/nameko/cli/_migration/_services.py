@@ -63,13 +63,15 @@ def _of_container(container: ServiceContainer, config: MutableMapping[str, Any])
         )
     if any(_answers_with_an_id(extension) for extension in container.extensions):
         yield note(
-            "HTTP: after an exception that is not expected the answer is 500 with an id, without the exception's text",
+            "HTTP: after an exception that is not expected the answer is 500 with an id, without the exception's text; "
+            "after one of werkzeug, such as `NotFound`, it has the status of that",
             "nothing, unless clients read that text: then list the exception in `expected_exceptions` (status 400), or "
             "override `response_from_exception` in a subclass of `HttpRequestHandler`",
         )
     if config.get(RPC_TIMEOUT) is None and any(_waits_for_ever(extension) for extension in container.extensions):
         yield Difference(
-            "calls of other services end with `RpcTimeout` after 300 seconds, rather than wait for ever",
+            "calls of other services end with `RpcTimeout` after 300 seconds, rather than wait for ever, and what no "
+            "service has taken by then is dropped",
             f"say how long they may take: configure `{RPC_TIMEOUT}`, or pass `timeout` to the `RpcProxy`, in seconds",
         )
     if not config.get(AMQP_URI_CONFIG_KEY) and _uses(container, _AMQP_MODULE):

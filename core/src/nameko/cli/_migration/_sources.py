@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nameko.cli._migration._calls import check_call
+from nameko.cli._migration._calls import check_call, check_statement
 from nameko.cli._migration._classes import check_class
 from nameko.cli._migration._finding import Difference, Finding, shown_path
 from nameko.cli._migration._names import check_import, check_import_from, check_name, dotted, imported_names
@@ -57,7 +57,7 @@ def check_source(path: str, config: Mapping[str, Any]) -> Iterator[Finding]:
     guarded = set(_guarded_imports(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield from (difference.at(shown, line) for line, difference in check_class(node, imported))
+            yield from (difference.at(shown, line) for line, difference in check_class(node, imported, config))
         elif isinstance(node, ast.expr | ast.stmt):
             differences = _check_node(node, imported, config, node in guarded)
             yield from (difference.at(shown, node.lineno) for difference in differences)
@@ -89,3 +89,5 @@ def _check_node(
         yield from check_name(dotted(node))
     elif isinstance(node, ast.Call):
         yield from check_call(node, imported, config)
+    elif isinstance(node, ast.Expr):
+        yield from check_statement(node, config)

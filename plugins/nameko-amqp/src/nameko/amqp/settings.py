@@ -230,6 +230,9 @@ def _tls_options(ssl: Any, parts: list[SplitResult]) -> FrozenOptions | None:
         return FrozenOptions({})
     if not isinstance(ssl, Mapping):
         raise ConfigurationError(f"{AMQP_SSL_CONFIG_KEY} must be true, false or a mapping, not {type(ssl).__name__}.")
+    from nameko.amqp.tls import refuse_unknown_options  # which needs `ssl`, as only those with TLS do
+
+    refuse_unknown_options(ssl)
     return FrozenOptions(ssl)
 
 

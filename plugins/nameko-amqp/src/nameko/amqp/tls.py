@@ -43,9 +43,7 @@ def make_context(options: Mapping[str, Any]) -> ssl.SSLContext:
 
     :raises ConfigurationError: when an option is unknown or a file cannot be used, naming it
     """
-    unknown = sorted(set(options) - _KNOWN)
-    if unknown:
-        raise ConfigurationError(f"AMQP_SSL: unknown option `{unknown[0]}`; known are {', '.join(sorted(_KNOWN))}.")
+    refuse_unknown_options(options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _set_verification(context, options)
@@ -55,6 +53,16 @@ def make_context(options: Mapping[str, Any]) -> ssl.SSLContext:
         files = ", ".join(f"{key} `{options[key]}`" for key in ("ca_certs", "certfile", "keyfile") if options.get(key))
         raise ConfigurationError(f"AMQP_SSL: cannot use {files or 'these options'}: {exc}") from None
     return context
+
+
+def refuse_unknown_options(options: Mapping[str, Any]) -> None:
+    """Check that there are no others than those of `make_context`.
+
+    :raises ConfigurationError: when there are
+    """
+    unknown = sorted(set(options) - _KNOWN)
+    if unknown:
+        raise ConfigurationError(f"AMQP_SSL: unknown option `{unknown[0]}`; known are {', '.join(sorted(_KNOWN))}.")
 
 
 def _set_verification(context: ssl.SSLContext, options: Mapping[str, Any]) -> None:
