@@ -155,6 +155,22 @@ def test_the_remedy_for_a_misspelt_or_a_removed_name_is_another_name(shop: Any, 
     assert "call_async" in found["shop/helpers.py:3"][0][1]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import nameko.standalone.rpc\nnameko.standalone.rpc.ConsumeEvent",
+        "import nameko.standalone.rpc as old\nold.ConsumeEvent",
+        "from nameko.standalone import rpc\nrpc.ConsumeEvent",
+    ],
+)
+def test_a_name_that_is_gone_is_found_however_its_module_is_called(project: Any, check: Check, source: str) -> None:
+    project.write("script.py", f"{source}\n")
+
+    found = findings(check("script").stdout, "action")
+
+    assert "`nameko.standalone.rpc` has no `ConsumeEvent`" in found["script.py:2"][0][0]
+
+
 def test_the_configuration_is_checked_too(shop: Any, check: Check) -> None:
     shop.write("config.yaml", CONFIG)
 

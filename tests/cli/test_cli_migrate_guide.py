@@ -127,7 +127,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
     ),
     "`max_retries`": Reported("`max_retries` of `TRANSPORT_OPTIONS` is ignored", severity="note"),
     "`eventlet.monkey_patch()`": Reported(
-        "does nothing here", service("import eventlet\neventlet.monkey_patch()"), "note"
+        "does nothing in a service", service("import eventlet\neventlet.monkey_patch()"), "note"
     ),
     "`sensitive_variables`": Reported(
         "`sensitive_variables` is deprecated", service(entrypoint="rpc(sensitive_variables='args')"), "note"

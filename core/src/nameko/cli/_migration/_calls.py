@@ -136,7 +136,7 @@ def check_call(node: ast.Call, imported: Mapping[str, str], config: Mapping[str,
     path = full_name(node.func, imported)
     if path == "eventlet.monkey_patch":
         yield note(
-            "`eventlet.monkey_patch()` does nothing here: `nameko run`, `shell` and `test` have done it before",
+            "`eventlet.monkey_patch()` does nothing in a service: `nameko run`, `shell` and `test` have done it before",
             "nothing: it may be removed; scripts call `nameko.concurrency.monkey_patch()`",
         )
     if name == "RpcCall":

@@ -44,7 +44,9 @@ def _remedy(failure: CommandError) -> str:
     if "'pkg_resources'" in str(failure):  # nameko-amqp-retry imports it
         return "pip install 'setuptools<81', the last ones that have it"
     if isinstance(failure, ModuleFailsError):
-        return "`nameko run` fails in the same way: mend it and check again, as no service class has been looked at yet"
+        return (
+            "`nameko run` fails here in the same way: mend it, and check again, as no service in it has been looked at"
+        )
     return "name it as `nameko run` takes it: MODULE or MODULE:CLASS, found from the current directory on"
 
 

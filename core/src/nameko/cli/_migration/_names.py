@@ -96,13 +96,14 @@ def dotted(node: ast.expr) -> str:
 
 
 def imported_names(tree: ast.AST) -> Mapping[str, str]:
-    """What `from module import name` statements bring: `module.name`, by the name in the source."""
-    return {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.level == 0
-        for alias in node.names
-    }
+    """What import statements bring, by the name in the source: `module.name`, or the module of `import ... as name`."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    return names
 
 
 def full_name(node: ast.expr, imported: Mapping[str, str]) -> str:

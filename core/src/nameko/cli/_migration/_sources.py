@@ -13,7 +13,7 @@ from typing import Any
 from nameko.cli._migration._calls import check_call, check_statement
 from nameko.cli._migration._classes import check_class
 from nameko.cli._migration._finding import Difference, Finding, shown_path
-from nameko.cli._migration._names import check_import, check_import_from, check_name, dotted, imported_names
+from nameko.cli._migration._names import check_import, check_import_from, check_name, full_name, imported_names
 
 
 def project_files(modules: list[str]) -> list[str]:
@@ -86,7 +86,7 @@ def _check_node(
     elif isinstance(node, ast.Import):
         yield from check_import(node, guarded)
     elif isinstance(node, ast.Attribute):
-        yield from check_name(dotted(node))
+        yield from check_name(full_name(node, imported))
     elif isinstance(node, ast.Call):
         yield from check_call(node, imported, config)
     elif isinstance(node, ast.Expr):
