@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -24,6 +25,15 @@ def test_runs_the_changed_source(project: Any, write_version: Any) -> None:
     assert "1 change detected" not in process.output
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
+
+
+def test_bytecode_of_a_moment_ago_is_not_run(project: Any, write_version: Any) -> None:
+    project.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    written = os.stat(write_version(1))
+    process = project.start("run", "--reload", "ticking")
+    process.expect("version 1")
+    os.utime(write_version(2), ns=(written.st_atime_ns, written.st_mtime_ns))  # as big, and within the same second
+    process.expect("version 2")
 
 
 def test_a_change_that_does_not_import_waits_for_the_next(project: Any, write_version: Any) -> None:

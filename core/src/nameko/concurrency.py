@@ -516,8 +516,9 @@ def is_from_outside(exc: BaseException, since_s: float) -> bool:
     Foreign code raises all of these as well: a Timeout of its own, or a GreenletExit by waiting for a greenthread that
     was killed. That is an error like any other.
 
-    :param since_s: when that code began to run, by `time.monotonic()`. A Timeout that was made before strikes sooner
-        after that than it is long.
+    :param since_s: when that code began to run, by `time.monotonic()`. A Timeout that was set before strikes sooner
+        after that than it is long, unless the hub was kept waiting for longer than it was set before. Then it counts as
+        that code's own.
     """
     if isinstance(exc, Timeout):
         return exc.seconds is not None and time.monotonic() - since_s < exc.seconds

@@ -322,6 +322,6 @@ def _ignore(number: int, frame: object) -> None:
     """Let the signal wake the selector up, through the wake-up descriptor, and do nothing else."""
 
 
-def own_command_line() -> list[str]:
-    """The command line that started this process, options of the interpreter included."""
-    return [sys.executable, *sys.orig_argv[1:]]
+def own_command_line(*options: str) -> list[str]:
+    """The command line that started this process, options of the interpreter included, and `options` besides."""
+    return [sys.executable, *options, *sys.orig_argv[1:]]

@@ -21,5 +21,7 @@ def main(workers: int, reload: bool, reload_dirs: Sequence[str]) -> int:
     stop_timeout_s = config.get(SHUTDOWN_TIMEOUT_CONFIG_KEY, DEFAULT_SHUTDOWN_TIMEOUT_S)
     if not reload:
         return Supervisor(own_command_line(), workers, stop_timeout_s).run()
+    # Bytecode is told from that of a changed source by seconds and size, which a quick change may share.
+    command = own_command_line("-B")
     with SourceWatch(reload_dirs or ["."]) as watch:
-        return Supervisor(own_command_line(), workers, stop_timeout_s, watch).run()
+        return Supervisor(command, workers, stop_timeout_s, watch).run()
