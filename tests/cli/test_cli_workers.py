@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,17 @@ import pytest
 
 # In one write: the processes share their output.
 TICKS = "sys.stdout.write(f\"tick {os.getpid()} {os.environ['NAMEKO_WORKER_INDEX']}\\n\")"
+
+
+LEAVES_SLOWLY = """
+import atexit
+
+@atexit.register
+def leave():
+    print("leaving", flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -91,6 +104,83 @@ def test_a_second_signal_kills(project: Any, tick_service: Any, eventually: Any)
     eventually(lambda: process.output.count("stopping services") == 2, timeout_s=20)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
+
+
+def _signal_all(process: Any, pids: dict[str, int], number: signal.Signals = signal.SIGTERM) -> None:
+    """As systemd does, and each of the others gets its own after what the supervisor makes of it."""
+    process.send_signal(number)
+    process.find("(?s)" + "stopping services.*" * len(pids))
+    for pid in pids.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@pytest.fixture
+def busy(project: Any, tick_service: Callable[[str], Path], eventually: Callable[..., Any]) -> Callable[..., Any]:
+    """`busy(seconds, *options)`: starts two processes that work for so long at a time; the supervisor, their pids."""
+
+    def start(seconds: float, *options: str) -> tuple[Any, dict[str, int]]:
+        module = tick_service(f"write(f'busy {{os.getpid()}}\\n'); concurrency.sleep({seconds}); write('done\\n')")
+        module.write_text("import os, sys\n\nwrite = sys.stdout.write\n" + module.read_text())
+        process = project.start("run", "--workers", "2", *options, "ticking")
+        pids = eventually(
+            lambda: found if len(found := set(re.findall(r"busy (\d+)", process.output))) == 2 else None, timeout_s=30
+        )
+        eventually(lambda: process.output.count("services ready") == 2, timeout_s=30)
+        return process, {pid: int(pid) for pid in pids}
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_lets_workers_finish(busy: Any, number: signal.Signals) -> None:
+    process, pids = busy(1)
+    _signal_all(process, pids, number)
+    assert process.wait() == 0
+    assert "killing services" not in process.output
+    assert process.output.count("busy") == process.output.count("done")
+
+
+def test_a_second_signal_to_all_processes_kills(busy: Any) -> None:
+    process, pids = busy(60)
+    _signal_all(process, pids)
+    _signal_all(process, pids)
+    assert process.wait(timeout_s=10) == 128 + signal.SIGTERM
+    assert not any(map(_runs, pids.values()))
+    assert "done" not in process.output
+
+
+def test_a_second_signal_ends_processes_whose_greenthreads_do_not_run(project: Any, tick_service: Any) -> None:
+    module = tick_service('print("busy", flush=True)\n                    while True: pass')
+    assert "while True" in module.read_text()
+    process = project.start("run", "--workers", "1", "ticking")
+    process.expect("busy")
+    process.deliver_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout_s=10) == 128 + signal.SIGTERM
+    assert "killed" not in process.output  # it has ended itself
+
+
+def test_two_times_ctrl_c_is_what_the_status_says(busy: Any) -> None:
+    process, pids = busy(60)
+    _signal_all(process, pids, signal.SIGINT)
+    _signal_all(process, pids, signal.SIGINT)
+    assert process.wait(timeout_s=10) == 128 + signal.SIGINT
+
+
+def test_a_signal_to_a_process_that_has_stopped_its_services_is_no_failure(
+    project: Any, ticks: Any, eventually: Any
+) -> None:
+    module = project.path / "ticking.py"
+    module.write_text(module.read_text() + LEAVES_SLOWLY)
+    process = project.start("run", "--workers", "1", "ticking")
+    pids = ticks(process, 1)
+    eventually(lambda: "services ready" in process.output)
+    _signal_all(process, pids)
+    process.expect("leaving")
+    os.kill(pids["0"], signal.SIGTERM)
+    project.write("go", "")
+    assert process.wait() == 0
 
 
 def test_an_ignored_ctrl_c_stays_ignored(project: Any, ticks: Any) -> None:

@@ -1,5 +1,8 @@
 """SIGTERM and Ctrl-C for a process that hosts services: the first one drains, the second kills, the third is the end.
 
+Below a supervisor, it is the supervisor that counts: one signal often comes twice, from it and from whoever has sent it
+to all processes, as systemd does. Each of them drains then, unless the supervisor has said to kill.
+
 What a signal asks for is done in greenthreads. Since a service can keep all of them from running (it burns CPU, or
 blocks in C), a native thread stands by that ends the process when the time for it is over.
 """
@@ -15,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from nameko import concurrency
+from nameko.cli._supervisor_link import SupervisorLink
 
 _log = getLogger(__name__)
 
@@ -24,6 +28,10 @@ _KILL_TIMEOUT_S = 1
 _DRAIN_MARGIN_S = 2
 
 _STATUS_NOT_DRAINED = 1
+
+# What the process is at.
+_DRAINING = 1
+_KILLING = 2
 
 # Reading and writing file descriptors as the operating system has it: in a signal handler nothing may switch.
 _os: Any = concurrency.original("os")
@@ -38,13 +46,20 @@ class StopSignals:
     :param kill: called in a greenthread on the second one; the process exits with 128 + signal number when it has not
         ended a second later, and at once on the third signal
     :param drain_timeout_s: when draining takes 2 s longer than this, the process exits with status 1
+    :param supervisor: where there is one, each signal drains, until it says to kill
     """
 
-    def __init__(self, drain: Callable[[], object], kill: Callable[[], object], drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        drain: Callable[[], object],
+        kill: Callable[[], object],
+        drain_timeout_s: float,
+        supervisor: SupervisorLink,
+    ) -> None:
         self._actions = (("stopping", drain), ("killing", kill))
         self._drain_timeout_s = drain_timeout_s
-        #: How many signals have come.
-        self.received = 0
+        self._supervisor = supervisor
+        self._stage = 0
         #: What to exit with: 0, or 128 + signal number after the second signal.
         self.exit_status = 0
         self._deadline = _Deadline()
@@ -63,18 +78,34 @@ class StopSignals:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # The other half of a pair may come when all is done: not even the end of the interpreter must be hit by it.
+            signal.signal(number, signal.SIG_IGN if self._supervisor.is_supervised else handler)
         self._listener.kill()
         _os.close(self._read_fd)
         _os.close(self._write_fd)
         self._deadline.lift()
 
+    @property
+    def received(self) -> bool:
+        """Whether a signal has come."""
+        return self._stage > 0
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Runs in the main thread between two bytecodes of whatever greenthread has the turn.
-        self.received += 1
-        if self.received == 1:
+        wanted = self._wanted_stage()
+        while self._stage < wanted:
+            self._stage += 1
+            self._enter_stage(number)
+
+    def _wanted_stage(self) -> int:
+        if not self._supervisor.is_supervised:
+            return self._stage + 1
+        return _KILLING if self._supervisor.told_to_kill() else _DRAINING
+
+    def _enter_stage(self, number: int) -> None:
+        if self._stage == _DRAINING:
             self._deadline.set(self._drain_timeout_s + _DRAIN_MARGIN_S, _STATUS_NOT_DRAINED)
-        elif self.received == 2:
+        elif self._stage == _KILLING:
             self.exit_status = 128 + number
             self._deadline.set(_KILL_TIMEOUT_S, self.exit_status)
         else:

@@ -19,7 +19,7 @@ from logging import getLogger
 from time import monotonic
 
 from nameko.cli._source_watch import SourceWatch
-from nameko.cli._supervisor_link import LINK_VARIABLE, READY
+from nameko.cli._supervisor_link import KILL, LINK_VARIABLE, READY
 from nameko.exceptions import CommandError
 from nameko.worker_processes import WORKER_COUNT_VARIABLE, WORKER_INDEX_VARIABLE
 
@@ -89,10 +89,18 @@ class ServiceProcess:
         return bool(said)
 
     def stop(self, timeout_s: float) -> None:
-        """Tell it to stop, again if it has been told; it is killed when it has not within `timeout_s`."""
+        """Tell it to let its workers finish and stop; it is killed when it has not within `timeout_s`."""
         self.told_to_stop = True
         self.killed_at = monotonic() + timeout_s
         self._process.send_signal(signal.SIGTERM)
+
+    def stop_at_once(self, timeout_s: float) -> None:
+        """Tell it to kill its workers and stop; it is killed when it has not within `timeout_s`."""
+        try:
+            self.link.send(KILL)
+        except OSError:  # it has ended
+            pass
+        self.stop(timeout_s)
 
     def kill(self) -> None:
         """End it at once."""
@@ -224,7 +232,8 @@ class Supervisor:
     def _note_status(self, process: ServiceProcess, status: int) -> None:
         # One that was still on its way up, and had no handler yet, is none that failed.
         interrupted = not process.ready and status == 128 + signal.SIGTERM
-        if not interrupted:
+        killed = self._stops > 1  # then the status tells by which signal
+        if not interrupted and not killed:
             self._status = max(self._status, status)
 
     def _replace(self, process: ServiceProcess, status: int) -> None:
@@ -301,7 +310,7 @@ class Supervisor:
         elif self._stops == 2:
             self._status = 128 + number
             for process in self._running.values():
-                process.stop(_KILL_TIMEOUT_S)
+                process.stop_at_once(_KILL_TIMEOUT_S)
         else:
             for process in self._running.values():
                 process.kill()

@@ -1,7 +1,7 @@
 """The line between a process of `nameko run --workers` or `--reload` and its supervisor: a socket pair.
 
-The process says on it that its services are ready. That it ends without a word, when the supervisor is gone, is how the
-process knows that nobody looks after it any more.
+The process says on it that its services are ready. The supervisor tells it on it to kill them. That it ends without a
+word, when the supervisor is gone, is how the process knows that nobody looks after it any more.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import os
 import signal
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 #: The file descriptor.
 LINK_VARIABLE = "NAMEKO_SUPERVISOR"
 #: What a process sends when its services have started.
 READY = b"r"
+#: What a supervisor sends, before a SIGTERM, to one whose services are to be killed.
+KILL = b"k"
 
 _SUPERVISOR_OPTIONS = ("--workers", "--reload", "--reload-dir")
 
@@ -39,15 +42,23 @@ class SupervisorLink:
     """The process's end of the line. Without a supervisor it does nothing. A context manager."""
 
     def __init__(self) -> None:
-        import socket  # not for commands that have nothing to do with processes
+        from nameko import concurrency  # not for commands that have nothing to do with processes
 
+        self._concurrency = concurrency
+        self._told_to_kill = False
         fd = supervisor_fd()
-        self._socket = None if fd is None else socket.socket(fileno=fd)
+        self._socket: Any = None
+        if fd is not None:
+            self._socket = concurrency.original("socket").socket(fileno=fd)
+            self._socket.setblocking(False)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether there is a supervisor, or was one."""
+        return self._socket is not None
 
     def __enter__(self) -> SupervisorLink:
-        from nameko import concurrency
-
-        self._watcher = concurrency.spawn(self._watch)
+        self._watcher = self._concurrency.spawn(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,13 +73,27 @@ class SupervisorLink:
         except OSError:  # the supervisor is gone: the watcher finds out as well
             pass
 
+    def told_to_kill(self) -> bool:
+        """Whether the supervisor wants the services to be killed. May be called from a signal handler."""
+        self._hear()
+        return self._told_to_kill
+
+    def _hear(self) -> bool:
+        """Take what there is; whether there may be more."""
+        try:
+            heard = self._socket.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._told_to_kill = self._told_to_kill or heard == KILL
+        return bool(heard)
+
     def _watch(self) -> None:
         if self._socket is None:
             return
-        try:
-            self._socket.recv(1)  # nothing is ever sent: it ends when the supervisor does
-        except OSError:
-            pass
+        while self._hear():
+            self._concurrency.wait_readable(self._socket)
         from logging import getLogger  # not for commands that have nothing to do with processes
 
         getLogger(__name__).warning("the supervisor has ended: stopping as well")

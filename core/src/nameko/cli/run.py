@@ -48,10 +48,11 @@ def run(
     for service_cls in services:
         runner.add_service(service_cls)
     timeout_s = config.get(SHUTDOWN_TIMEOUT_CONFIG_KEY, DEFAULT_SHUTDOWN_TIMEOUT_S)
+    supervisor = SupervisorLink()
     with (
         _backdoors(runner, backdoor_port, backdoor),
-        StopSignals(runner.stop, runner.kill, timeout_s) as signals,
-        SupervisorLink() as supervisor,
+        StopSignals(runner.stop, runner.kill, timeout_s, supervisor) as signals,
+        supervisor,
     ):
         _log.info("plugins: %s", plugins_for(config).describe_loaded())
         runner.start()
