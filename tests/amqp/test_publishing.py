@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
@@ -226,6 +227,30 @@ def test_a_header_of_an_unknown_type_is_refused_before(make_broker, rabbitmq_uri
     with pytest.raises(Exception, match="`reply_to` has 256 bytes"):
         publish(broker, 1, reply_to="x" * 256)
     publish(broker, 1)
+
+
+def test_headers_that_exceed_a_frame_are_refused_before(make_broker, broker_uri, eventually):
+    """A content header is one frame; RabbitMQ closes the connection over a bigger one, and everybody else's with it."""
+    broker, messages = make_broker(broker_uri), []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    for too_big in ({"x": "ü" * 100_000}, {"x": ["a" * 40_000] * 4}, {f"{n}": {"y": n} for n in range(15_000)}):
+        with pytest.raises(FrameSyntaxError, match=r"headers .* take \d{6} bytes, .* allows 131064"):
+            publish(broker, 1, headers=too_big)
+    publish(broker, 2)
+    assert eventually(lambda: messages)[0].payload == 2
+    assert broker._publishing().connection.reconnects == 0
+
+
+def test_headers_may_fill_a_frame(make_broker, broker_uri, eventually):
+    broker, messages = make_broker(broker_uri), []
+    broker.subscribe(queue(), lambda message: (messages.append(message), message.ack()))
+    with pytest.raises(FrameSyntaxError, match=r"take (\d+) bytes") as refused:
+        publish(broker, 1, headers={"x": "a" * 140_000})
+    fitting = 140_000 - (int(re.search(r"take (\d+)", str(refused.value))[1]) - 131_064)
+    with pytest.raises(FrameSyntaxError, match="take 131065 bytes"):
+        publish(broker, 1, headers={"x": "a" * (fitting + 1)})
+    publish(broker, 2, headers={"x": "a" * fitting}, timeout_s=5)
+    assert len(eventually(lambda: messages)[0].headers["x"]) == fitting
 
 
 @pytest.mark.parametrize("key", ["k" * 256, "\ud800"])

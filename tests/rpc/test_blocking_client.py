@@ -168,8 +168,14 @@ def test_unserializable_payload_sends_nothing(client: BlockingClient, received: 
 
 @pytest.mark.parametrize(
     "options",
-    [{"headers": {"x": object()}}, {"headers": {"k" * 300: 1}}, {"reply_to": "x" * 256}, {"routing_key": "k" * 256}],
-    ids=["type of a header", "name of a header", "property", "routing key"],
+    [
+        {"headers": {"x": object()}},
+        {"headers": {"k" * 300: 1}},
+        {"reply_to": "x" * 256},
+        {"routing_key": "k" * 256},
+        {"headers": {"x": "x" * 140_000}},
+    ],
+    ids=["type of a header", "name of a header", "property", "routing key", "size of the headers"],
 )
 def test_what_amqp_cannot_send_is_refused_and_disturbs_nothing(rabbitmq_uri: str, options: dict[str, Any]) -> None:
     client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": rabbitmq_uri}))

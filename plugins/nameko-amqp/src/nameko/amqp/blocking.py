@@ -270,7 +270,8 @@ class BlockingClient:
         """
         # py-amqp encodes while it sends, where a failure costs the connection, and whoever waits for it.
         wire.encode_publish_method(0, exchange, routing_key, mandatory)
-        wire.encode_properties(properties)
+        frame_max = getattr(self._connection, "frame_max", wire.FRAME_MAX)
+        wire.check_header_fits(wire.encode_properties(properties), frame_max)
         publication = Publication(exchange, routing_key, properties.get("correlation_id"))
         with self._using(deadline):
             channel = self._channel

@@ -21,6 +21,10 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = b"\xce"
 #: Bytes of a frame besides its payload.
 FRAME_OVERHEAD = 8
+#: The biggest frame, with its overhead, that RabbitMQ and py-amqp agree on unless told otherwise.
+FRAME_MAX = 131072
+# Bytes of a content header's payload before the properties: class, weight, size of the body.
+_CONTENT_HEADER_BYTES = 12
 
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
@@ -187,12 +191,31 @@ def encode_publish_method(channel_id: int, exchange: str, routing_key: str, mand
     return b"".join((_frame_header.pack(METHOD, channel_id, len(arguments)), arguments, FRAME_END))
 
 
+def check_header_fits(encoded_properties: bytes, frame_max: int) -> None:
+    """Check that a content header is one frame, as it has to be: a broker closes the connection over a bigger one.
+
+    :raises FrameSyntaxError: when it would be too big
+    """
+    size, limit = _CONTENT_HEADER_BYTES + len(encoded_properties), frame_max - FRAME_OVERHEAD
+    if size > limit:
+        raise FrameSyntaxError(
+            f"headers and properties of the message take {size} bytes, of which the broker allows {limit}; "
+            "put what is big into the body"
+        )
+
+
 def encode_content(channel_id: int, message: OutboundMessage, frame_max: int) -> bytes:
-    """The header and body frames of a message."""
+    """The header and body frames of a message.
+
+    :raises FrameSyntaxError: when headers and properties are too big
+    """
     body, properties = message.body, message.encoded_properties
     size = len(body)
-    header = _content_header.pack(HEADER, channel_id, 12 + len(properties), 60, 0, size)
     chunk_max = frame_max - FRAME_OVERHEAD
+    header_size = _CONTENT_HEADER_BYTES + len(properties)
+    if header_size > chunk_max:
+        check_header_fits(properties, frame_max)
+    header = _content_header.pack(HEADER, channel_id, header_size, 60, 0, size)
     if size <= chunk_max:
         if not size:
             return b"".join((header, properties, FRAME_END))

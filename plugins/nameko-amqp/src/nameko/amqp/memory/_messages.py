@@ -9,6 +9,7 @@ from typing import Any
 
 from amqp.basic_message import Message as AmqpMessage
 from amqp.exceptions import FrameSyntaxError
+from nameko.amqp import wire
 from nameko.amqp.memory._errors import Refused
 
 #: RabbitMQ 4's limit for the body of a message.
@@ -17,6 +18,10 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _SHORT_STRING_BYTES = 255
 # A string of so many characters is short enough in any case, as UTF-8 takes four bytes for one at most.
 _SURELY_SHORT = _SHORT_STRING_BYTES // 4
+# Type and size or value of a field in a table.
+_FIELD_BYTES = 16
+# The other properties are short strings and numbers, 14 at most.
+_SURELY_SMALL_HEADERS_BYTES = wire.FRAME_MAX - 14 * 256 - 1024
 _AS_THEY_ARE = frozenset({str, int, bool, float, type(None), Decimal})
 
 
@@ -55,7 +60,10 @@ class Message:
             body = body.encode(message.properties.setdefault("content_encoding", "utf-8"))
         _check_name("exchange", exchange)
         _check_name("routing_key", routing_key)
-        return cls(bytes(body), wire_properties(message.properties), exchange, routing_key)
+        properties = wire_properties(message.properties)
+        if _bytes_at_most(properties.get("application_headers")) > _SURELY_SMALL_HEADERS_BYTES:
+            wire.check_header_fits(wire.encode_properties(message.properties), wire.FRAME_MAX)
+        return cls(bytes(body), properties, exchange, routing_key)
 
     def check(self) -> None:
         """Read what the broker has to understand.
@@ -88,6 +96,17 @@ class Message:
         return message
 
 
+def _bytes_at_most(value: Any) -> int:
+    # Of a field of a table: cheaper than encoding it.
+    if isinstance(value, (str, bytes)):
+        return _FIELD_BYTES + 4 * len(value)
+    if isinstance(value, dict):
+        return _FIELD_BYTES + sum([256 + _bytes_at_most(each) for each in value.values()])
+    if isinstance(value, list):
+        return _FIELD_BYTES + sum([_bytes_at_most(each) for each in value])
+    return _FIELD_BYTES
+
+
 def _read_expiration(expiration: str) -> int:
     digits = expiration[1:] if expiration[:1] in ("-", "+") else expiration
     whole = len(digits) - len(digits.lstrip("0123456789"))
@@ -115,14 +134,14 @@ def wire_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises TypeError, ValueError, FrameSyntaxError: when one of them cannot be written to the wire
     """
-    wire = {}
+    arriving = {}
     for name, value in properties.items():
         if value is None:
             continue
         read = _PROPERTIES.get(name)
         if read is not None:
-            wire[name] = read(name, value)
-    return wire
+            arriving[name] = read(name, value)
+    return arriving
 
 
 def _short_string(name: str, value: Any) -> str:
