@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -223,3 +224,41 @@ def test_broker_that_is_gone_and_comes_back(start: Start, memory_uri: str, event
         memory.get_broker(memory_uri.rpartition("/")[2]).close_all_connections()
         assert thread.wait() == 0.3
         assert sleep(0) == 0
+
+
+BLOCKED = struct.pack(">BHIHHB3sB", 1, 0, 8, 10, 60, 3, b"low", 0xCE)
+UNBLOCKED = struct.pack(">BHIHHB", 1, 0, 4, 10, 61, 0xCE)
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["unused"])
+@pytest.mark.parametrize("expires", [True, False])
+def test_a_reply_waits_for_a_broker_that_takes_no_messages_as_long_as_its_caller(
+    start: Start, rabbitmq_uri: str, network: Any, network_uri: str, eventually: Eventually, expires: bool
+) -> None:
+    slow = start(Slow, AMQP_URI=network_uri, PUBLISH_TIMEOUT=0.2, RPC_TIMEOUT=20)
+    caller = start(Caller, AMQP_URI=rabbitmq_uri, RPC_EXPIRE_REQUESTS=expires)
+    with entrypoint_hook(caller, "sleep") as sleep:
+        network.inject(BLOCKED, "publish")
+        eventually(lambda: slow.not_ready_reasons())
+        thread = concurrency.spawn(sleep, 0)
+        concurrency.sleep(1.5)  # longer than other publications wait
+        network.inject(UNBLOCKED, "publish")
+        assert thread.wait() == 0
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["unused"])
+def test_a_reply_that_cannot_be_sent_is_given_up_when_its_caller_has_given_up(
+    start: Start, network: Any, network_uri: str, rabbitmq_uri: str, eventually: Eventually, caplog: Any
+) -> None:
+    slow = start(Slow, AMQP_URI=network_uri, PUBLISH_TIMEOUT=0.2)
+    caller = start(Caller, AMQP_URI=rabbitmq_uri)
+    with entrypoint_hook(caller, "sleep_at_most") as sleep:
+        network.inject(BLOCKED, "publish")
+        eventually(lambda: slow.not_ready_reasons())
+        with pytest.raises(RpcTimeout):
+            sleep(0, 1)
+    counters = extension(slow, RpcConsumer).broker.counters
+    eventually(lambda: counters["replies_unconfirmed"] == 1)
+    assert "may be lost: not published in time" in caplog.text

@@ -72,6 +72,13 @@ class Message(kombu.message.Message):  # type: ignore[misc]
         expiration_ms = milliseconds_in(self.expiration)
         return expiration_ms is not None and expiration_ms <= waited_s * 1000
 
+    def remaining_s(self) -> float | None:
+        """How long whoever sent it still waits, in seconds, as far as that is known here; None when it is not said."""
+        if self.deadline_ms is not None:
+            return self.deadline_ms / 1000 - time()
+        expiration_ms = milliseconds_in(self.expiration or self.properties.get("expiration"))
+        return None if expiration_ms is None else expiration_ms / 1000 - (perf_counter() - self.received_at)
+
     @property
     def errors(self) -> list[Any]:
         """Always empty: what is wrong with a body is raised by `decode`."""

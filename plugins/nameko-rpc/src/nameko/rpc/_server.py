@@ -24,6 +24,7 @@ from nameko.exceptions import (
 )
 from nameko.extensions import SharedExtension
 from nameko.messaging import QueueConsumer
+from nameko.rpc._options import DEFAULT_RPC_TIMEOUT_S, RPC_TIMEOUT_CONFIG_KEY, checked_timeout
 from nameko.rpc._topology import get_rpc_exchange, request_queue
 from nameko.rpc._wire import Refused, check_answerable, check_is_no_reply, error_body, result_body
 
@@ -39,6 +40,8 @@ EXPOSE_ERRORS_CONFIG_KEY = "EXPOSE_ERRORS"
 # A reply can find no queue although its caller is alive: on RabbitMQ 4 a binding that was just made becomes visible on
 # other nodes with a delay. So it is tried once more, this many seconds later.
 _UNDELIVERABLE_RETRY_S = 0.2
+# No longer than this for a reply to be sent, whatever its request says.
+_MAX_REPLY_TIMEOUT_S = 86400.0
 # So many callers that are gone are remembered.
 _MAX_GONE = 1000
 # A service that cannot keep up says so in the log no more often than this.
@@ -73,7 +76,8 @@ class RpcConsumer(SharedExtension):
         exchange = get_rpc_exchange(config)
         self._queue = request_queue(self.container.service_name, exchange)
         self._expose_errors = bool(config.get(EXPOSE_ERRORS_CONFIG_KEY, True))
-        self._responder = Responder(self.broker, exchange.name, self._presentable)
+        timeout_s = checked_timeout(RPC_TIMEOUT_CONFIG_KEY, config.get(RPC_TIMEOUT_CONFIG_KEY, DEFAULT_RPC_TIMEOUT_S))
+        self._responder = Responder(self.broker, exchange.name, self._presentable, timeout_s)
 
     def start(self) -> None:
         """Begin to consume, if there is an entrypoint that wants requests."""
@@ -234,14 +238,20 @@ class Responder:
     :param broker: publishes them
     :param exchange: to this exchange
     :param presentable: what to show the caller of an exception, given the request and the exception
+    :param timeout_s: how long a caller waits whose request does not say it
     """
 
     def __init__(
-        self, broker: Broker, exchange: str, presentable: Callable[[Message, BaseException], BaseException]
+        self,
+        broker: Broker,
+        exchange: str,
+        presentable: Callable[[Message, BaseException], BaseException],
+        timeout_s: float = DEFAULT_RPC_TIMEOUT_S,
     ) -> None:
         self._broker = broker
         self._exchange = exchange
         self._presentable = presentable
+        self._timeout_s = timeout_s
         self._gone: dict[str, None] = {}  # the latest of those who were not there the second time either
 
     def send_response(
@@ -284,17 +294,31 @@ class Responder:
     def _send(self, message: Message, body: dict[str, Any], on_settled: Callable[[], None]) -> None:
         """Publish a reply. Lets out what the serializer raises, and nothing else."""
         reply = self._addressed(message)
+        timeout_s = self._timeout_for(message)
+        on_done = partial(self._settle, body, reply, monotonic() + timeout_s, on_settled)
         try:
-            self._broker.publish_nowait(body, on_done=partial(self._settle, body, reply, on_settled), **reply)
+            self._broker.publish_nowait(body, on_done=on_done, timeout_s=timeout_s, **reply)
         except _DELIVERY_FAILURES as exc:
             self._count_failure(reply, exc)
             on_settled()
 
+    def _timeout_for(self, message: Message) -> float:
+        # As long as the caller waits: a broker that is short of memory may take the reply again by then. And never less
+        # than other messages have, for a request may expire earlier than its caller gives up.
+        remaining_s = message.remaining_s()
+        timeout_s = self._timeout_s if remaining_s is None else min(remaining_s, _MAX_REPLY_TIMEOUT_S)
+        return max(timeout_s, self._broker.settings.publish_timeout_s)
+
     def _settle(
-        self, body: dict[str, Any], reply: dict[str, Any], on_settled: Callable[[], None], error: BaseException | None
+        self,
+        body: dict[str, Any],
+        reply: dict[str, Any],
+        deadline: float,
+        on_settled: Callable[[], None],
+        error: BaseException | None,
     ) -> None:
         if isinstance(error, UndeliverableMessage) and reply["routing_key"] not in self._gone:
-            self._broker.spawn_finishing(self._send_again, body, reply, on_settled)
+            self._broker.spawn_finishing(self._send_again, body, reply, deadline, on_settled)
             return
         if error is not None:
             self._count_failure(reply, error)
@@ -314,10 +338,13 @@ class Responder:
         codecs = self._broker.codecs
         return codecs.serializer_for(content_type) if content_type in codecs.accept else None
 
-    def _send_again(self, body: dict[str, Any], reply: dict[str, Any], on_settled: Callable[[], None]) -> None:
+    def _send_again(
+        self, body: dict[str, Any], reply: dict[str, Any], deadline: float, on_settled: Callable[[], None]
+    ) -> None:
         concurrency.sleep(_UNDELIVERABLE_RETRY_S)
+        timeout_s = max(deadline - monotonic(), self._broker.settings.publish_timeout_s)
         try:
-            self._broker.publish(body, **reply)
+            self._broker.publish(body, timeout_s=timeout_s, **reply)
         except Exception as exc:
             self._count_failure(reply, exc)
             if isinstance(exc, UndeliverableMessage):
