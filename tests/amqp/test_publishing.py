@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import subprocess
@@ -316,6 +317,47 @@ def test_no_confirm_in_time(make_broker, proxy, eventually):
     proxy.release()
     publish(broker, 2)
     eventually(lambda: 2 in got)
+
+
+class StuckLog(logging.Handler):
+    """Waits, as one that writes to a slow peer."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on = concurrency.Event()
+
+    def emit(self, record):
+        self.go_on.wait()
+
+
+@pytest.fixture
+def stuck_log():
+    handler, logger = StuckLog(), logging.getLogger("nameko")
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    handler.go_on.send(None)
+
+
+def test_deadlines_hold_while_the_log_is_stuck(make_broker, proxy, stuck_log):
+    broker = make_broker(proxy.uri)
+    broker.declare(EXCHANGE)
+    proxy.hold()
+    options = {"exchange": "things", "routing_key": "thing.a"}
+    broker.publish_nowait(1, on_done=stuck_log.error, timeout_s=0.1, **options)
+    for timeout_s in (0.1, 0.3):
+        with concurrency.Timeout(5), pytest.raises(PublishTimeout):
+            publish(broker, 2, timeout_s=timeout_s)
+
+
+def test_messages_go_on_after_a_congestion_while_the_log_is_stuck(make_broker, rabbitmq_uri, stuck_log):
+    broker, outcomes = make_broker(rabbitmq_uri), []
+    broker.declare(EXCHANGE)
+    broker.publish_nowait("x" * 1_500_000, exchange="things", routing_key="thing.a", on_done=outcomes.append)
+    broker.publish_nowait(1, exchange="things", routing_key="k" * 256, on_done=stuck_log.error)
+    with concurrency.Timeout(5):
+        publish(broker, 2, timeout_s=3)
+    assert outcomes == [None]
 
 
 def test_deadlines_hold_while_the_broker_is_away(make_broker, proxy, eventually):

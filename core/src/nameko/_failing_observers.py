@@ -76,7 +76,9 @@ class _FailingObserver:
         # Where there is no hub, as in a program without services, the next failure or the end of the process tells.
         concurrency = sys.modules.get("nameko.concurrency")
         if concurrency is not None and concurrency.has_hub():
-            self._timer = concurrency.schedule(self._quiet_until - monotonic(), self.tell)
+            # A log handler may wait, which the hub must not.
+            delay_s = self._quiet_until - monotonic()
+            self._timer = concurrency.schedule(delay_s, concurrency.spawn_detached, self.tell)
 
     def _tell(self, exc: BaseException | None) -> None:
         if self._timer is not None:

@@ -409,7 +409,7 @@ class _Heart:
             try:
                 self._raw.send_heartbeat()
             except Exception as exc:  # the reader finds out as well, and deals with it
-                _log.debug("heartbeat: %s", describe(exc))
+                concurrency.spawn_detached(_log.debug, "heartbeat: %s", describe(exc))
         self._schedule(now)
 
     def _schedule(self, now: float) -> None:

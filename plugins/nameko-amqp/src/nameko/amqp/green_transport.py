@@ -256,8 +256,8 @@ class GreenTransport:
             was_congested = self.congested
             self.unsent_bytes = 0
             self._flushing = False
-            if was_congested:
-                self._tell_relieved()
+            if was_congested:  # who is told may log, and a log handler wait, which the hub must not
+                concurrency.spawn_detached(self._tell_relieved)
         else:
             self.unsent_bytes = len(data) - sent
 

@@ -220,7 +220,7 @@ class ConfirmingPublisher:
         except (FrameSyntaxError, TypeError, ValueError) as exc:  # not encoded: the broker does not count it
             del self._in_flight[tag]
             self._next_tag = tag
-            publication.settle(exc)
+            _settle_aside(publication, exc)
         except (AMQPError, OSError):  # the reader finds out as well, and all of it is sent again
             pass
 
@@ -380,10 +380,10 @@ class ConfirmingPublisher:
             if publication.done:
                 continue
             if publication.deadline <= now:
-                publication.settle(self._timeout_of(publication))
+                _settle_aside(publication, self._timeout_of(publication))
             elif publication.deadline < earliest:
                 earliest = publication.deadline
-        self._waiting = deque(each for each in self._waiting if not each.done)
+        self._waiting = deque(each for each in self._waiting if not each.done and each.deadline > now)
         if earliest < self._sweep_at:
             self._schedule_sweep(earliest)
 
@@ -396,6 +396,11 @@ class ConfirmingPublisher:
             why = "the broker has not confirmed it"
         known = "whether it arrived is not known" if publication.sent else "it was not sent"
         return PublishTimeout(f"not published in time ({publication}): {why}; {known}")
+
+
+def _settle_aside(publication: Publication, error: BaseException) -> None:
+    # Who is told may log, and a log handler may wait: neither the hub must, nor whoever sends the next message.
+    concurrency.spawn_detached(publication.settle, error)
 
 
 def _fits(publication: Publication, exchange: str, routing_key: str, message: Any) -> bool:

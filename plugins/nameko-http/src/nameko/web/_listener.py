@@ -151,8 +151,8 @@ class Acceptor:
         sock.setblocking(False)
         try:
             self._handle(sock, address)
-        except Exception:
-            _log.exception("a connection could not be handled")
+        except Exception as exc:
+            concurrency.spawn_detached(_log.error, "a connection could not be handled", exc_info=exc)
             sock.close()
 
     def _pause(self, reason: str) -> None:
@@ -161,4 +161,5 @@ class Acceptor:
         now = monotonic()
         if now - self._complained_at >= _COMPLAINT_INTERVAL_S:
             self._complained_at = now
-            _log.warning("no new connections are accepted for now: %s", reason)
+            # From the hub, which must not wait; a log handler may.
+            concurrency.spawn_detached(_log.warning, "no new connections are accepted for now: %s", reason)
