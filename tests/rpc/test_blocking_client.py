@@ -83,6 +83,24 @@ def test_what_does_not_speak_amqp_cannot_be_connected_to(greeting: bytes) -> Non
     answering.wait()
 
 
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("method", [b"\0\x14\0\x0b", b"\0\x55\0\x0b"], ids=["channel.open-ok", "confirm.select-ok"])
+def test_connection_that_stalls_before_its_channel_is_there_is_not_kept(
+    network: Any, network_uri: str, method: bytes
+) -> None:
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": network_uri}))
+    network.stall_before(method)
+    with pytest.raises(TimeoutError):
+        client.open(Deadline(0.5))
+    assert network.count("held_down") > 0
+    assert not client.connected
+    assert client.open(Deadline(5))
+    publication = client.send(1, exchange="", routing_key="x", deadline=Deadline(5))
+    client.wait(lambda: publication.done, Deadline(5))
+    publication.result()
+    client.close()
+
+
 # -- deadlines
 
 

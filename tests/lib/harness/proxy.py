@@ -43,6 +43,10 @@ class Proxy:
         """
         self._command("blackhole", up=up, down=down, name=name)
 
+    def stall_before(self, data: bytes) -> None:
+        """Pass nothing more on from the broker on the connection on which it says `data` next, until `heal()`."""
+        self._command("stall_before", data=data.hex())
+
     def delay(self, up_s: float = 0, down_s: float = 0, name: str | None = None) -> None:
         """Pass each piece on so much later."""
         self._command("delay", up_s=up_s, down_s=down_s, name=name)

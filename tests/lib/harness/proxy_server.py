@@ -85,6 +85,7 @@ class ProxyServer:
         self._port = 0
         self._rejecting = False
         self._faults: dict[str, dict[str, Any]] = {"blackhole": {}, "delay": {}}  # for links to come
+        self._stall_before = b""
         self._counters: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -126,6 +127,10 @@ class ProxyServer:
         self._faults["blackhole"] = {"name": name, "up": up, "down": down}
         for link in self._links:
             self._apply_faults(link)
+
+    async def stall_before(self, data: str) -> None:
+        """Hold back the next piece from the target that has `data` in it, with all that follows on that connection."""
+        self._stall_before = bytes.fromhex(data)
 
     async def delay(self, up_s: float, down_s: float, name: str | None) -> None:
         """Pass each piece on so much later."""
@@ -185,6 +190,9 @@ class ProxyServer:
                 if direction == "up" and not link.name:
                     link.recognize(data)
                     self._apply_faults(link)
+                if direction == "down" and self._stall_before and self._stall_before in data:
+                    self._stall_before = b""
+                    gate.set(shut=True)
                 if gate.shut:
                     self._counters[f"held_{direction}"] += len(data)
                 elif gate.delay_s:

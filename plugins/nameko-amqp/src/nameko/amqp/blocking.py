@@ -151,13 +151,20 @@ class BlockingClient:
     def _connect(self, deadline: Deadline) -> None:
         self._process_id = os.getpid()
         self._connection = self._establish(deadline)
-        with self._using(deadline):
-            self._channel = self._connection.channel()
-            self._channel.confirm_select()
-            self._tags = count(1)
-            self._channel.events["basic_ack"].add(self._on_ack)
-            self._channel.events["basic_nack"].add(self._on_nack)
-            self._channel.events["basic_return"].add(self._on_return)
+        try:
+            with self._using(deadline):
+                self._open_channel()
+        except BaseException:  # also when time is up, which a connection survives otherwise
+            self.drop()
+            raise
+
+    def _open_channel(self) -> None:
+        self._channel = self._connection.channel()
+        self._channel.confirm_select()
+        self._tags = count(1)
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
 
     def _establish(self, deadline: Deadline) -> Any:
         *alternatives, last = self.settings.uris
