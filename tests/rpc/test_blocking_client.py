@@ -15,7 +15,7 @@ from amqp.exceptions import FrameSyntaxError
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
-from nameko.amqp import AmqpSettings, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp import AmqpSettings, BrokerUnreachable, MessageTooLarge, PublishTimeout, UndeliverableMessage
 from nameko.amqp.blocking import BlockingClient, BlockingPublisher, ConnectionLost, Deadline
 from nameko.amqp.serializers import Codecs
 
@@ -246,6 +246,90 @@ def test_unknown_virtual_host(rabbitmq_uri: str) -> None:
     settings = AmqpSettings.from_config({"AMQP_URI": f"{rabbitmq_uri.rpartition('/')[0]}/no-such-vhost"})
     with pytest.raises(amqp.NotAllowed, match="vhost no-such-vhost not found; check user, password and virtual host"):
         BlockingClient(settings).open(Deadline(5))
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize(("connect_timeout_s", "within_s"), [(0.3, 10), (10, 1)])
+def test_hanging_broker_of_a_list_leaves_time_for_the_next(
+    rabbitmq_uri: str, silent: Any, connect_timeout_s: float, within_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    uris = f"{uri_of(silent)};{rabbitmq_uri}"
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris, "CONNECT_TIMEOUT": connect_timeout_s}))
+    started = time.monotonic()
+    assert client.open(Deadline(within_s))
+    assert time.monotonic() - started < 2
+    assert f"cannot connect to pyamqp://guest:********@127.0.0.1:{silent.getsockname()[1]}/" in caplog.text
+    client.drop()
+    assert client.open(Deadline(5))  # where it worked last
+    client.close()
+    assert accepted(silent) == 1
+
+
+@pytest.mark.rabbitmq
+def test_connections_of_one_publisher_begin_where_it_worked_last(rabbitmq_uri: str, silent: Any) -> None:
+    uris = f"{uri_of(silent)};{rabbitmq_uri}"
+    publisher = BlockingPublisher(AmqpSettings.from_config({"AMQP_URI": uris, "CONNECT_TIMEOUT": 0.3}))
+    publisher.publish(1, exchange="", routing_key="x")
+    publishing = [concurrency.spawn(publisher.publish, 1, exchange="", routing_key="x") for _ in range(3)]
+    for each in publishing:
+        each.wait()
+    publisher.close()
+    assert accepted(silent) == 1
+
+
+@pytest.mark.rabbitmq
+def test_broker_of_a_list_that_refuses_is_followed_by_the_next(rabbitmq_uri: str) -> None:
+    uris = f"{rabbitmq_uri.replace('guest:guest', 'guest:wrong')};{rabbitmq_uri}"
+    client = BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris}))
+    assert client.open(Deadline(5))
+    client.close()
+
+
+@pytest.mark.parametrize("scheme", ["pyamqp", "amqps"])
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_time_that_passes_before_there_is_a_connection(silent: Any, brokers: int, scheme: str) -> None:
+    uris = ";".join([uri_of(silent).replace("pyamqp", scheme)] * brokers)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"no connection to the broker \w+://guest:\*{8}@.* in time") as raised:
+        BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris})).open(Deadline(0.6))
+    assert "\n" not in str(raised.value)
+    assert 0.5 < time.monotonic() - started < 1.5
+    assert accepted(silent) == brokers
+
+
+def test_connecting_with_no_time_left(silent: Any) -> None:
+    with pytest.raises(TimeoutError, match="no connection to the broker"):
+        BlockingClient(AmqpSettings.from_config({"AMQP_URI": uri_of(silent)})).open(Deadline(0))
+    assert accepted(silent) == 0
+
+
+def test_broker_that_does_not_answer_within_connect_timeout(silent: Any) -> None:
+    settings = AmqpSettings.from_config({"AMQP_URI": uri_of(silent), "CONNECT_TIMEOUT": 0.3})
+    with pytest.raises(BrokerUnreachable, match=r"cannot be reached: no answer within 0\.3 s \(CONNECT_TIMEOUT\)"):
+        BlockingClient(settings).open(Deadline(10))
+
+
+@pytest.fixture
+def silent() -> Iterator[Any]:
+    """A node that hangs: a listener at which connections are made, and nothing else happens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def uri_of(listener: Any) -> str:
+    return f"pyamqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def accepted(listener: Any) -> int:
+    """How many have connected."""
+    listener.settimeout(0)
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
 
 
 def garbage_server(data: bytes) -> tuple[str, Any]:

@@ -8,22 +8,21 @@ that was lost meanwhile is found out then.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from logging import getLogger
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import kombu
 
 import amqp
-from amqp.exceptions import AccessRefused, FrameError, FrameSyntaxError, MessageNacked, NotAllowed, UnexpectedFrame
-from nameko.amqp import bounded_transport, wire
+from amqp.exceptions import MessageNacked
+from nameko.amqp import wire
+from nameko.amqp._establish import CANNOT_CONNECT, Addresses, establish, failure
 from nameko.amqp.bounded_transport import Deadline
-from nameko.amqp.errors import CHECK_CREDENTIALS, PublishTimeout, UndeliverableMessage
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings, mask_uri
@@ -39,9 +38,6 @@ _Result = TypeVar("_Result")
 CLOSE_TIMEOUT_S = 1.0
 
 _SEND_ATTEMPTS = 3
-
-# What the other side says is no AMQP, or no part of a handshake.
-_NO_AMQP = (FrameError, FrameSyntaxError, UnexpectedFrame)
 
 _CONNECTION_ERRORS = (*amqp.Connection.connection_errors, OSError)
 
@@ -92,12 +88,20 @@ class BlockingClient:
     :param settings: the broker
     :param name: what the broker's management shows as the connection's name
     :param codecs: what is sent and accepted; JSON when not given
+    :param addresses: those of `settings`, when several clients are to know which one worked last
     """
 
-    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone", codecs: Codecs | None = None) -> None:
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        name: str = "nameko standalone",
+        codecs: Codecs | None = None,
+        addresses: Addresses | None = None,
+    ) -> None:
         self.settings = settings
         self._name = name
         self._codecs = codecs or _json_codecs(settings)
+        self._addresses = addresses or Addresses(settings.uris)
         self._connection: Any = None
         self._channel: Any = None
         self._process_id = 0
@@ -108,13 +112,17 @@ class BlockingClient:
     def open(self, deadline: Deadline) -> bool:
         """Make sure that there is a connection, as far as that can be told.
 
+        Of several addresses each is tried once, for `CONNECT_TIMEOUT` at most, and the one that worked last first.
+
         :returns: whether it is a new one, on which nothing is consumed yet
-        :raises OSError: or what else stands in the way of a connection
+        :raises TimeoutError: when the deadline passes before
+        :raises OSError: when the broker cannot be reached, `BrokerUnreachable` when it is silent
+        :raises amqp.exceptions.AMQPError: when it refuses
         """
         self._drop_if_stale()
         if self._connection is not None:
             return False
-        self._connect(deadline.or_after(self.settings.connect_timeout_s))
+        self._connect(deadline)
         return True
 
     @property
@@ -149,8 +157,23 @@ class BlockingClient:
         return getattr(self._connection, "heartbeat", 0) or 0
 
     def _connect(self, deadline: Deadline) -> None:
+        uris = self._addresses.in_order()
+        for left, uri in zip(range(len(uris), 0, -1), uris, strict=True):
+            # None may use up the time of those after it.
+            attempt = deadline.share(left).or_after(self.settings.connect_timeout_s)
+            try:
+                self._connect_to(uri, attempt)
+            except CANNOT_CONNECT as exc:
+                if left == 1 or deadline.passed:
+                    raise failure(self.settings, uri, exc, deadline.passed or attempt is deadline) from exc
+                _log.warning("cannot connect to %s: %s", mask_uri(uri), str(exc) or "no answer in time")
+            else:
+                self._addresses.worked(uri)
+                return
+
+    def _connect_to(self, uri: str, deadline: Deadline) -> None:
         self._process_id = os.getpid()
-        self._connection = self._establish(deadline)
+        self._connection = establish(self.settings, uri, self._name, deadline)
         try:
             with self._using(deadline):
                 self._open_channel()
@@ -165,26 +188,6 @@ class BlockingClient:
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
         self._channel.events["basic_return"].add(self._on_return)
-
-    def _establish(self, deadline: Deadline) -> Any:
-        *alternatives, last = self.settings.uris
-        for uri in alternatives:
-            try:
-                return _establish(self.settings, uri, self._name, deadline)
-            except (OSError, *_NO_AMQP) as exc:
-                _log.warning("cannot connect to %s: %s", mask_uri(uri), exc)
-        try:
-            return _establish(self.settings, last, self._name, deadline)
-        except (ConnectionError, socket.gaierror) as exc:
-            # Of the same class where it is one of the system's own: OSError picks it by the number.
-            reason = f"the broker {self.settings.masked_uri} cannot be reached: {exc.strerror or exc}"
-            raise OSError(exc.errno, f"{reason}; is it up, and AMQP_URI right?") from exc
-        except (AccessRefused, NotAllowed) as exc:
-            reason = f"the broker {mask_uri(last)} refuses: {exc.reply_text}; {CHECK_CREDENTIALS}"
-            raise type(exc)(reason, reply_code=exc.reply_code) from exc
-        except _NO_AMQP as exc:  # the wrong port, or a broker on its way up or down
-            reason = f"the broker {self.settings.masked_uri} does not speak AMQP there ({exc})"
-            raise ConnectionError(f"{reason}; is the port right, and plain or TLS (amqps://)?") from exc
 
     def _leave_to_parent(self) -> None:
         # The parent goes on using the socket: it is closed here, but neither shut down nor said good-bye on.
@@ -388,6 +391,7 @@ class BlockingPublisher:
         self.settings = settings
         self._name = name
         self._codecs = codecs or _json_codecs(settings)
+        self._addresses = Addresses(settings.uris)
         self._idle: list[BlockingClient] = []
 
     def publish(
@@ -416,7 +420,8 @@ class BlockingPublisher:
         try:
             self._publish(client, deadline, expiration, payload, exchange=exchange, routing_key=routing_key, **options)
         except TimeoutError as exc:
-            raise PublishTimeout(f"no confirm from {self.settings.masked_uri} in time; it may still arrive") from exc
+            in_doubt = f"no confirm from {self.settings.masked_uri} in time; it may still arrive"
+            raise PublishTimeout(str(exc) or in_doubt) from exc
         finally:
             self._idle.append(client)
 
@@ -424,7 +429,7 @@ class BlockingPublisher:
         try:
             return self._idle.pop()
         except IndexError:
-            return BlockingClient(self.settings, self._name, self._codecs)
+            return BlockingClient(self.settings, self._name, self._codecs, self._addresses)
 
     def _publish(
         self, client: BlockingClient, deadline: Deadline, expiration: Deadline, payload: Any, **options: Any
@@ -483,29 +488,3 @@ def _encode(
         priority=priority,
     )
     return body, properties
-
-
-def _establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) -> Any:
-    """A new connection, its handshake done."""
-    tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname or "localhost", **settings.ssl}
-    further = dict(settings.transport_options)
-    further["client_properties"] = {"connection_name": name, **further.get("client_properties", {})}
-    described = kombu.Connection(
-        uri,
-        transport=_transport_cls(settings),
-        ssl=tls,
-        login_method=settings.login_method,
-        heartbeat=settings.heartbeat_s or 0,
-        connect_timeout=deadline.remaining_s(),
-        transport_options=further,
-    )
-    return described.transport.establish_connection()
-
-
-def _transport_cls(settings: AmqpSettings) -> Any:
-    if settings.in_process:
-        # Only now, as it brings the concurrency library, which a process without services has no use for.
-        from nameko.amqp import memory
-
-        return memory.Transport
-    return bounded_transport.Transport

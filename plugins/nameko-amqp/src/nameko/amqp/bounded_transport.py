@@ -5,6 +5,7 @@ py-amqp's own timeouts start again with each piece of data that arrives.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import struct
 import time
@@ -51,17 +52,41 @@ class Deadline:
             return self
         return Deadline(timeout_s)
 
+    def share(self, parts: int) -> Deadline:
+        """The end of the first of so many equal parts of the time left; this very deadline for one part."""
+        remaining_s = self.remaining_s()
+        return self if parts == 1 or remaining_s is None else Deadline(remaining_s / parts)
+
 
 class _BoundedTransport:
     """Mix-in for py-amqp's transports: reads frames out of one buffer; every read and write ends at a deadline."""
 
     sock: Any
     connected: bool
+    connect_timeout: float | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.read_deadline = self.write_deadline = Deadline(None)
         self._received = bytearray()
         super().__init__(*args, **kwargs)
+
+    def _connect(self, host: str, port: int, timeout: float | None) -> None:
+        # py-amqp would give as much time to each address of a name, and as much again to TLS.
+        deadline = Deadline(timeout)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+            try:
+                self.sock = socket.socket(family, kind, protocol)
+                self.sock.settimeout(_time_left(deadline.share(left)))
+                self.sock.connect(address)
+                break
+            except OSError:
+                if self.sock is not None:
+                    self.sock.close()
+                self.sock = None
+                if left == 1:
+                    raise
+        self.connect_timeout = _time_left(deadline)
 
     def read_frame(self, unpack: object = None) -> tuple[int, int, bytes]:
         """The next frame: type, channel, payload. What has arrived of it when the deadline passes is kept.
@@ -122,6 +147,13 @@ class _BoundedTransport:
     def _shutdown_transport(self) -> None:
         # py-amqp would wait for the peer to agree to the end of TLS; AMQP has its own handshake for that.
         pass
+
+
+def _time_left(deadline: Deadline) -> float | None:
+    remaining_s = deadline.remaining_s()
+    if remaining_s == 0:  # which sockets take for "do not wait"
+        raise TimeoutError
+    return remaining_s
 
 
 class _TcpTransport(_BoundedTransport, amqp.transport.TCPTransport):  # type: ignore[misc]

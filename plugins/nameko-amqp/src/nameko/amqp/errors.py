@@ -6,7 +6,8 @@
     ├── UndeliverableMessage          a mandatory message had no queue to go to
     ├── PublishTimeout                no confirm within the deadline: whether the message arrived is not known
     ├── nameko.exceptions.TemporaryFailure
-    │   └── BrokerUnreachable         no connection within START_TIMEOUT (also a ConnectionError)
+    │   └── BrokerUnreachable         no connection within START_TIMEOUT, or CONNECT_TIMEOUT outside of services
+    │                                 (also a ConnectionError)
     ├── nameko.exceptions.ConfigurationError
     │   └── BrokerRefused             wrong password, unknown vhost, bad certificate, ... (also a ConnectionError)
     └── kombu.exceptions.EncodeError
@@ -35,7 +36,7 @@ class PublishTimeout(Exception):
 
 
 class BrokerUnreachable(TemporaryFailure, ConnectionError):
-    """No connection to the broker could be made for as long as a starting service waits for one."""
+    """No connection to the broker could be made for as long as a service that starts, or a client, waits for it."""
 
 
 class BrokerRefused(ConfigurationError, ConnectionError):
