@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from enum import Enum, auto
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from nameko.amqp.broker import Broker
     from nameko.amqp.messages import Message
 
-__all__ = ["Address", "Retrier"]
+__all__ = ["Address", "Outcome", "Retrier"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,17 @@ _log = logging.getLogger(__name__)
 _DECLARED_FOR_S = 3600.0
 # When a message can be neither published again nor parked, it goes back to its queue after so many seconds.
 _GIVE_BACK_AFTER_S = 5.0
+
+
+class Outcome(Enum):
+    """What has become of a message whose method raised."""
+
+    #: It will be handled again. That settles it: leave it alone.
+    AGAIN = auto()
+    #: A copy of it is in the parking queue, and the message is the caller's to settle.
+    PARKED = auto()
+    #: It is none to be tried again after such an exception, and the caller's to settle.
+    NOT_COVERED = auto()
 
 
 class Retrier:
@@ -93,36 +105,27 @@ class Retrier:
         """
         self._declare(self._dead_queue)
 
-    def is_overdue(self, message: Message) -> bool:
-        """Whether the message has expired while it waited to be tried again.
-
-        Of one that has not, note until when it is to be tried; so ask before its method runs.
-        """
+    def note_deadline(self, message: Message) -> None:
+        """Note with the message until when it may be tried. Do so before its method runs."""
         deadline_ms = deadline_ms_in(message.headers)
-        if deadline_ms is None:
-            message.deadline_ms = _deadline_ms_of(message)
-            return False
-        message.deadline_ms = deadline_ms
-        return deadline_ms <= time.time() * 1000
+        message.deadline_ms = _deadline_ms_of(message) if deadline_ms is None else deadline_ms
 
-    def drop_overdue(self, message: Message) -> bool:
-        """Acknowledge the message if it `is_overdue`; whether it was."""
-        overdue = self.is_overdue(message)
+    def drop_if_overdue(self, message: Message) -> bool:
+        """Acknowledge the message if it has expired while it waited to be tried again; whether it has."""
+        overdue = _is_overdue(message)
         if overdue:
             self._broker.counters["messages_expired"] += 1
             _log.info("%s: a message has expired while it waited to be tried again", self._who)
             message.ack()
         return overdue
 
-    def will_come_again(self, message: Message, exc: BaseException) -> bool:
-        """Try the message again later, or park it, now that its method has raised `exc`.
+    def retry_or_park(self, message: Message, exc: BaseException) -> Outcome:
+        """Have the message tried again later, or park it, now that its method has raised `exc`.
 
-        :returns: True when the message is settled, as it will come again; otherwise it is the caller's to settle. It is
-            parked then, or it is none to be tried again
         :raises Exception: when the broker takes it neither for a further attempt nor to be parked
         """
         if not self._retry.covers(exc, self._expected):
-            return False
+            return Outcome.NOT_COVERED
         attempts = attempts_in(message.headers) + 1
         delay_ms = round(self._retry.delay_s(attempts) * 1000)
         if attempts >= (self._retry.attempts or DEFAULT_ATTEMPTS):
@@ -131,21 +134,21 @@ class Retrier:
             self._park(message, exc, "deadline", attempts)
         else:
             self._publish_again(message, attempts, delay_ms)
-            return True
-        return False
+            return Outcome.AGAIN
+        return Outcome.PARKED
 
-    def will_come_again_for_certain(self, message: Message, exc: BaseException) -> bool:
-        """Like `will_come_again`, for a message that has nobody to answer to.
+    def retry_or_park_or_give_back(self, message: Message, exc: BaseException) -> Outcome:
+        """Like `retry_or_park`, for a message that has nobody to answer to.
 
         When the broker does not take it, it goes back to its queue, after a pause, to be handled once more.
         """
         try:
-            return self.will_come_again(message, exc)
+            return self.retry_or_park(message, exc)
         except Exception as error:
             self.log_failure(error)
         # Kept unacknowledged meanwhile: whatever happens to this process, it returns to the queue.
         concurrency.schedule(_GIVE_BACK_AFTER_S, _give_back, message)
-        return True
+        return Outcome.AGAIN
 
     def log_failure(self, error: Exception) -> None:
         """Say and count that the broker has not taken a message."""
@@ -201,6 +204,11 @@ def _deadline_ms_of(message: Message) -> int | None:
         return None
     waited_s = time.perf_counter() - message.received_at
     return int((time.time() - waited_s) * 1000) + expiration_ms
+
+
+def _is_overdue(message: Message) -> bool:
+    deadline_ms = deadline_ms_in(message.headers)
+    return deadline_ms is not None and deadline_ms <= time.time() * 1000
 
 
 def _is_too_late(message: Message, delay_ms: int) -> bool:

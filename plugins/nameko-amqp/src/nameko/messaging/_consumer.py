@@ -13,7 +13,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from nameko.amqp._retry_wire import restore_origin
 from nameko.amqp.broker import Broker, Message, Subscription
-from nameko.amqp.retrier import Retrier
+from nameko.amqp.retrier import Outcome, Retrier
 from nameko.amqp.retry import Retry, check_declaration
 from nameko.concurrency import GreenletExit
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
@@ -133,8 +133,10 @@ class Consumer(HeaderDecoder, Entrypoint):
 
     def _receive(self, message: Message) -> None:
         restore_origin(message)
-        if self._retrier is not None and self._retrier.drop_overdue(message):
-            return
+        if self._retrier is not None:
+            self._retrier.note_deadline(message)
+            if self._retrier.drop_if_overdue(message):
+                return
         try:
             body = message.decode()
         except (ContentDisallowed, DecodeError) as exc:
@@ -159,7 +161,7 @@ class Consumer(HeaderDecoder, Entrypoint):
                 fired_at=message.received_at,
                 headers=message.headers,
                 message=message,
-                still_wanted=self._still_wanted,
+                still_wanted=self._requeue_if_stopped,
             )
         except ContainerBeingKilled:
             message.requeue()
@@ -169,8 +171,9 @@ class Consumer(HeaderDecoder, Entrypoint):
             _log.exception("%r: no worker could be made for a message: %s", self, exc)
             self.handle_message_processed(message, None, sys.exc_info())  # type: ignore[arg-type]
 
-    def _still_wanted(self, worker_ctx: WorkerContext) -> bool:
-        if self._stopped:  # while the message waited for a worker
+    def _requeue_if_stopped(self, worker_ctx: WorkerContext) -> bool:
+        """Give the message back when there was no worker for it before the stop; whether it is still wanted."""
+        if self._stopped:
             worker_ctx.message.requeue()
         return not self._stopped
 
@@ -186,8 +189,8 @@ class Consumer(HeaderDecoder, Entrypoint):
 
     def handle_message_processed(self, message: Message, result: Any = None, exc_info: ExcInfo | None = None) -> None:
         """Settle the message: acknowledge it, or see to it that it is tried again or parked."""
-        again = False
+        outcome = None
         if exc_info is not None and self._retrier is not None:
-            again = self._retrier.will_come_again_for_certain(message, exc_info[1])
-        if not again:
+            outcome = self._retrier.retry_or_park_or_give_back(message, exc_info[1])
+        if outcome is not Outcome.AGAIN:
             message.ack()

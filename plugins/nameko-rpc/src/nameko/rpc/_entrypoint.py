@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nameko.amqp.retrier import Outcome
 from nameko.amqp.retry import check_declaration
 from nameko.constants import HEADER_PREFIX
 from nameko.extensions import Entrypoint
@@ -80,8 +81,10 @@ class Rpc(Entrypoint):
         if self._retrier is None:
             # Extensions that publish a request again take over its properties, and say themselves for how long.
             message.expiration = message.properties.pop("expiration", None)
-        elif self._retrier.drop_overdue(message):
-            return
+        else:
+            self._retrier.note_deadline(message)
+            if self._retrier.drop_if_overdue(message):
+                return
         args, kwargs = read_request(body)
         self.check_signature(args, kwargs)
         self.container.spawn_worker(
@@ -93,10 +96,11 @@ class Rpc(Entrypoint):
             fired_at=message.received_at,
             headers=message.headers,
             message=message,
-            still_wanted=self._still_wanted,
+            still_wanted=self._settle_unless_wanted,
         )
 
-    def _still_wanted(self, worker_ctx: WorkerContext) -> bool:
+    def _settle_unless_wanted(self, worker_ctx: WorkerContext) -> bool:
+        """Give back or drop a request that has waited too long for a worker; whether it is still wanted."""
         message = worker_ctx.message
         if self.rpc_consumer.stopped:  # while the request waited for a worker
             self.rpc_consumer.requeue_message(message)
@@ -114,17 +118,18 @@ class Rpc(Entrypoint):
 
         :returns: result and exc_info, as the service's dependencies are to see them
         """
-        if exc_info is not None and self._retrier is not None and self._will_come_again(message, exc_info[1]):
+        if exc_info is not None and self._retry_or_park(message, exc_info[1]) is Outcome.AGAIN:
             return result, exc_info
         return self.rpc_consumer.handle_result(message, result, exc_info)
 
-    def _will_come_again(self, message: Message, exc: BaseException) -> bool:
-        assert self._retrier is not None
+    def _retry_or_park(self, message: Message, exc: BaseException) -> Outcome | None:
+        if self._retrier is None:
+            return None
         try:
-            return self._retrier.will_come_again(message, exc)
+            return self._retrier.retry_or_park(message, exc)
         except Exception as error:  # then the caller learns now what the method raised
             self._retrier.log_failure(error)
-            return False
+            return None
 
 
 Rpc.__module__ = "nameko.rpc"
