@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import uuid
 from functools import partial
 
@@ -358,6 +359,25 @@ def test_messages_go_on_after_a_congestion_while_the_log_is_stuck(make_broker, r
     with concurrency.Timeout(5):
         publish(broker, 2, timeout_s=3)
     assert outcomes == [None]
+
+
+def test_what_is_given_up_is_released_although_it_is_never_confirmed(make_broker, proxy):
+    """As with a quorum queue that has no majority: the broker reads, and confirms nothing."""
+    broker = make_broker(proxy.uri)
+    broker.declare(EXCHANGE)
+    confirm = re.compile(rb"\x01..\x00\x00\x00\x0d\x00\x3c\x00\x50.{9}\xce", re.DOTALL)
+    proxy.alter = lambda data: confirm.sub(b"", data)
+    tracemalloc.start()
+    try:
+        for _ in range(40):
+            with pytest.raises(PublishTimeout):
+                publish(broker, "x" * 500_000, timeout_s=0.05)
+            with pytest.raises(concurrency.Timeout), concurrency.Timeout(0.05):
+                publish(broker, "x" * 500_000)
+        proxy.from_clients.clear()
+        assert tracemalloc.get_traced_memory()[0] < 15_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_deadlines_hold_while_the_broker_is_away(make_broker, proxy, eventually):

@@ -105,13 +105,14 @@ class Publication:
 
     def cancel(self) -> None:
         """Stop caring: it is not sent (again), and `on_done` is not called."""
-        self.on_done = None
+        self.on_done = self.message = None
 
     def settle(self, error: BaseException | None) -> None:
         """Tell the outcome, unless that was done."""
         on_done, self.on_done = self.on_done, None
         if on_done is None:
             return
+        self.message = None  # the broker may not confirm it for a long time, until when the rest of this is kept
         try:
             on_done(error)
         except Exception:
@@ -269,8 +270,11 @@ class ConfirmingPublisher:
         # A return names no delivery tag. Returns come in the order of publishing, and each before the confirm of its
         # message: so it is the first that fits, among those not confirmed yet. Only of equal messages, one of which
         # has a queue to go to and the other has not, the wrong one could be taken: nobody can tell them apart.
+        given_up = False
         for publication in self._in_flight.values():
-            if (
+            if publication.done:
+                given_up = given_up or (publication.exchange, publication.routing_key) == (exchange, routing_key)
+            elif (
                 publication.mandatory
                 and publication.returned is None
                 and _fits(publication, exchange, routing_key, message)
@@ -278,9 +282,10 @@ class ConfirmingPublisher:
                 reason = getattr(error, "reply_text", None) or "no route"
                 publication.returned = UndeliverableMessage(f"undeliverable: {reason} ({publication})")
                 return
-        _log.warning(
-            "the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key
-        )
+        if not given_up:
+            _log.warning(
+                "the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key
+            )
 
     # -- the channel's life
 
