@@ -12,7 +12,7 @@ import pytest
 from harness.management import Management
 from nameko import concurrency
 from nameko.amqp import Broker, BrokerRefused, _plugin
-from nameko.amqp.connections import registry
+from nameko.amqp.registry import registry
 from nameko.containers import ServiceContainer
 from nameko.extensions import DependencyProvider, Extension
 

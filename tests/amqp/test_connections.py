@@ -13,7 +13,8 @@ import pytest
 
 from nameko import concurrency
 from nameko.amqp import BrokerRefused, BrokerUnreachable, PublishTimeout, connections
-from nameko.amqp.connections import BACKOFF_MAX_S, BACKOFF_MIN_S, State, backoff_s, registry
+from nameko.amqp.connections import BACKOFF_MAX_S, BACKOFF_MIN_S, State, backoff_s
+from nameko.amqp.registry import registry
 from nameko.amqp.settings import AmqpSettings
 from nameko.exceptions import ConfigurationError, TemporaryFailure
 
@@ -268,7 +269,7 @@ def test_log_lines_are_few_while_the_broker_is_away(make_broker, proxy, eventual
     proxy.refusing = True
     proxy.reset_all()
     eventually(lambda: proxy_attempts(broker) >= 6, timeout_s=20)
-    lines = [record.getMessage() for record in caplog.records if record.name == "nameko.amqp.connections"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "nameko.amqp.loss_log"]
     assert len([line for line in lines if "is lost" in line]) == 2
     assert len([line for line in lines if "cannot be made" in line]) <= 4
     proxy.refusing = False
@@ -313,7 +314,7 @@ def test_a_silent_broker_is_noticed_by_its_heartbeats(make_broker, proxy, eventu
 def test_a_frame_that_does_not_end_is_noticed_although_there_are_heartbeats(
     make_broker, proxy, eventually, monkeypatch, caplog
 ):
-    monkeypatch.setattr("nameko.amqp.connections._FRAME_TIMEOUT_S", 2.5)
+    monkeypatch.setattr("nameko.amqp.heart._FRAME_TIMEOUT_S", 2.5)
     broker = make_broker(proxy.uri, HEARTBEAT=1)
     connections = connections_of(broker)
     for client, *_ in proxy.links:

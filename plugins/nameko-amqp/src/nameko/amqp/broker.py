@@ -16,13 +16,13 @@ from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp._declared import Entity
 from nameko.amqp._stats import broker_stats
-from nameko.amqp.connections import Lease, registry
 from nameko.amqp.consuming import Subscription
 from nameko.amqp.errors import BrokerRefused
 from nameko.amqp.hub_watch import STALL_S, watches
 from nameko.amqp.messages import Message
 from nameko.amqp.publish_options import PublishOptions
 from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
+from nameko.amqp.registry import Lease, registry
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
 from nameko.concurrency import SpawningProxy

@@ -1,4 +1,4 @@
-"""The connections of a process: two to each broker, one to publish and one to consume, shared by all containers.
+"""A connection to the broker that is kept up. A process has two: to publish and to consume, see `registry`.
 
 A connection has a greenthread of its own, which connects, reads and dispatches, and connects again when the connection
 is lost, for as long as anybody holds a lease. Whoever uses it is told when it comes and goes (`ConnectionUser`), and
@@ -16,20 +16,20 @@ import enum
 import logging
 import os
 import random
-import ssl
 from collections.abc import Callable
-from functools import partial
 from itertools import cycle
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AccessRefused, FrameError, NotAllowed, UnexpectedFrame
 from nameko import concurrency
-from nameko.amqp.errors import CHECK_CREDENTIALS, BrokerRefused, BrokerUnreachable
+from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
+from nameko.amqp.failures import REFUSALS, describe, remedy
 from nameko.amqp.green_transport import GreenTransport
-from nameko.amqp.hub_watch import HubWatch, watches
-from nameko.amqp.settings import AmqpSettings, mask_uri
+from nameko.amqp.heart import Heart
+from nameko.amqp.hub_watch import watches
+from nameko.amqp.loss_log import LossLog
+from nameko.amqp.settings import AmqpSettings
 from nameko.amqp.transport import make_connection
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
@@ -46,14 +46,6 @@ BACKOFF_REFUSED_S = 6.0
 _BRIEF_S = 0.25
 #: Seconds an orderly close may take.
 CLOSE_TIMEOUT_S = 0.5
-# Seconds between log lines about one broker that is away.
-_LOG_INTERVAL_S = 30.0
-# A frame (128 KiB at most) whose end has not come for so long never will: the stream is out of step, and what follows,
-# heartbeats included, is taken for a part of it.
-_FRAME_TIMEOUT_S = 60.0
-
-# What the broker will answer to the next attempt as well: not worth waiting for at start.
-_REFUSALS = (AccessRefused, NotAllowed, FrameError, UnexpectedFrame, ssl.SSLError, ConfigurationError)
 
 
 class State(enum.Enum):
@@ -101,7 +93,7 @@ class ManagedConnection:
         self._pause = Event()
         self._uris = cycle(settings.uris)
         self._connected_before = False
-        self._log = _LossLog(settings, role)
+        self._log = LossLog(settings, role)
         self._thread = concurrency.spawn(self._run)
 
     # -- for users
@@ -153,7 +145,7 @@ class ManagedConnection:
                 if isinstance(self.error, ConfigurationError):
                     raise self.error
                 raise BrokerRefused(
-                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}{_remedy(self.error)}"
+                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}{remedy(self.error)}"
                 )
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
@@ -164,7 +156,7 @@ class ManagedConnection:
 
     @property
     def _refused(self) -> bool:
-        return not self._connected_before and isinstance(self.error, _REFUSALS)
+        return not self._connected_before and isinstance(self.error, REFUSALS)
 
     def retry_now(self) -> None:
         """Try to connect at once, should it be waiting to: there is reason to believe that the broker is back."""
@@ -206,7 +198,7 @@ class ManagedConnection:
                 raw = self._connect()
             except Exception as exc:
                 self._note_failure(exc)
-                self._pause.wait(backoff_s(failures, refused=isinstance(exc, _REFUSALS)))
+                self._pause.wait(backoff_s(failures, refused=isinstance(exc, REFUSALS)))
                 failures += 1
             else:
                 failures = 0
@@ -247,7 +239,7 @@ class ManagedConnection:
         return options
 
     def _serve(self, raw: Any) -> None:
-        heart = _Heart(raw, self._drop, watches.current()) if getattr(raw, "heartbeat", 0) else None
+        heart = Heart(raw, self._drop, watches.current()) if getattr(raw, "heartbeat", 0) else None
         error: Exception = ConnectionError("closed")
         try:
             self._announce(raw)
@@ -341,181 +333,3 @@ def backoff_s(failures: int, refused: bool = False) -> float:
         return BACKOFF_REFUSED_S + random.uniform(0, 1)
     ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures, 10))
     return random.uniform(ceiling / 2, ceiling)
-
-
-def describe(error: BaseException | None) -> str:
-    """An error in one line."""
-    if error is None:
-        return "no attempt has ended yet"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, (FrameError, UnexpectedFrame)):
-        return f"it does not speak AMQP there ({error}); is the port right, and plain or TLS (amqps://)?"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}); is the port right, and one for TLS?"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _remedy(error: BaseException | None) -> str:
-    """What to do about a refusal, where `describe` does not say so."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "; check `ca_certs` in AMQP_SSL"
-    return f"; {CHECK_CREDENTIALS}" if isinstance(error, (AccessRefused, NotAllowed)) else ""
-
-
-# So many heartbeat intervals a process may be too busy to send heartbeats, before it counts as one that hangs.
-_STALL_BOUND_INTERVALS = 3.5
-
-
-class _Heart:
-    # Sends heartbeats, and looks whether the broker is still there (AMQP 0-9-1, 4.2.7): it is not when nothing was
-    # read for two intervals. Runs as a timer of the hub, so a reader that is busy does not hold it up, and a hub that
-    # is held up by something else is not taken for a dead broker.
-
-    _TICKS_PER_INTERVAL = 4
-
-    def __init__(self, raw: Any, drop: Callable[[], None], watch: HubWatch) -> None:
-        self.error: Exception | None = None
-        self._raw = raw
-        self._transport = raw.transport
-        self._drop = drop
-        self._interval_s = float(raw.heartbeat)
-        self._tick_s = self._interval_s / self._TICKS_PER_INTERVAL
-        self._awake_since = monotonic()
-        self._schedule(monotonic())
-        self._watch = watch
-        watch.add(self)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        self._watch.remove(self)
-
-    def beat_for_stalled_hub(self, stalled_s: float) -> None:
-        # From a native thread. Not for ever: a process that hangs has to lose its messages to another one.
-        due = monotonic() - self._transport.last_written_at >= self._interval_s / 2
-        if due and stalled_s <= _STALL_BOUND_INTERVALS * self._interval_s:
-            self._transport.send_heartbeat_aside()
-
-    def _tick(self) -> None:
-        now = monotonic()
-        if now - self._due_at > self._tick_s:  # the whole process stood still: what was sent meanwhile is yet unread
-            self._awake_since = now
-        self.error = self._defect(now)
-        if self.error is not None:
-            self._drop()
-            return
-        if now - self._transport.last_written_at >= self._interval_s / 2:
-            try:
-                self._raw.send_heartbeat()
-            except Exception as exc:  # the reader finds out as well, and deals with it
-                concurrency.spawn_detached(_log.debug, "heartbeat: %s", describe(exc))
-        self._schedule(now)
-
-    def _schedule(self, now: float) -> None:
-        # No later than when the broker will have been silent for too long.
-        patience_s = 2 * self._interval_s - self._silent_s(now)
-        delay_s = min(self._tick_s, max(patience_s, 0) + 0.05)
-        self._due_at = now + delay_s
-        self._timer = concurrency.schedule(delay_s, self._tick)
-
-    def _silent_s(self, now: float) -> float:
-        last_read_at: float = self._transport.last_read_at
-        return now - max(last_read_at, self._awake_since)
-
-    def _defect(self, now: float) -> Exception | None:
-        silent_s = self._silent_s(now)
-        if silent_s > 2 * self._interval_s:
-            return ConnectionError(f"no sign of life from the broker for {silent_s:.0f} s")
-        begun_at = self._raw.frame_incomplete_since
-        if begun_at is not None:
-            incomplete_s = now - max(begun_at, self._awake_since)
-            if incomplete_s > max(_FRAME_TIMEOUT_S, 2 * self._interval_s):
-                return ConnectionError(f"a frame from the broker is incomplete for {incomplete_s:.0f} s")
-        return None
-
-
-class _LossLog:
-    # One line when a connection is lost, one when it is back, and a few in between, however long that takes.
-
-    def __init__(self, settings: AmqpSettings, role: str) -> None:
-        self._what = f"{role} connection to {';'.join(map(mask_uri, settings.uris))}"
-        self._down_since: float | None = None
-        self._last_line_at = 0.0
-        self._last_error = ""
-
-    def connected(self) -> None:
-        if self._down_since is not None:
-            _log.info("%s is back after %.1f s", self._what, monotonic() - self._down_since)
-        else:
-            _log.debug("%s is up", self._what)
-        self._down_since = None
-
-    def lost(self, error: Exception) -> None:
-        self._down_since = self._last_line_at = monotonic()
-        self._last_error = describe(error)
-        _log.warning("%s is lost (%s); connecting again", self._what, self._last_error)
-
-    def failed(self, error: Exception) -> None:
-        now = monotonic()
-        self._down_since = self._down_since or now
-        if now - self._last_line_at < _LOG_INTERVAL_S and describe(error) == self._last_error:
-            return
-        self._last_error = describe(error)
-        self._last_line_at = now
-        _log.warning("%s cannot be made (%s); trying again", self._what, self._last_error)
-
-
-class Registry:
-    """Who has which connection: one for each broker, role, process and thread with a hub."""
-
-    def __init__(self) -> None:
-        self._leased: dict[Any, tuple[ManagedConnection, int]] = {}
-
-    def lease(self, settings: AmqpSettings, role: str) -> Lease:
-        """A share of the connection to that broker, which is made when this is the first one."""
-        key = (os.getpid(), concurrency.current_hub(), role, settings)
-        connection, count = self._leased.get(key, (None, 0))
-        if connection is None or connection.state is State.CLOSED:
-            connection, count = ManagedConnection(settings, role, partial(self._broker_is_up, key)), 0
-        self._leased[key] = (connection, count + 1)
-        return Lease(self, key, connection)
-
-    def _broker_is_up(self, key: Any) -> None:
-        # One connection has found out: the others to that broker need not wait for their next attempts.
-        for other, (connection, _) in list(self._leased.items()):
-            if other != key and _same_broker(other, key):
-                connection.retry_now()
-
-    def _give_back(self, key: Any, orderly: bool) -> None:
-        connection, count = self._leased[key]
-        if count > 1:
-            self._leased[key] = (connection, count - 1)
-        else:
-            del self._leased[key]
-            connection.close(orderly)
-
-
-def _same_broker(one: Any, other: Any) -> bool:
-    # Keys are alike but for the role.
-    return (*one[:2], one[3]) == (*other[:2], other[3])
-
-
-class Lease:
-    """A share of a connection, to be given back."""
-
-    def __init__(self, registry: Registry, key: Any, connection: ManagedConnection) -> None:
-        self.connection = connection
-        self._registry = registry
-        self._key = key
-        self._given_back = False
-
-    def give_back(self, orderly: bool = True) -> None:
-        """Give it back, once; the last one closes the connection, in an `orderly` way or not."""
-        if not self._given_back:
-            self._given_back = True
-            self._registry._give_back(self._key, orderly)
-
-
-#: The one of this process.
-registry = Registry()

@@ -29,8 +29,9 @@ from amqp.exceptions import (
 from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp._declared import DeclaredEntities, Entity
-from nameko.amqp.connections import ManagedConnection, describe
+from nameko.amqp.connections import ManagedConnection
 from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
+from nameko.amqp.failures import describe
 from nameko.concurrency import Signal
 from nameko.exceptions import ConfigurationError
 
