@@ -122,7 +122,9 @@ def test_nothing_listening_is_an_os_error() -> None:
         Client(f"http://guest:guest@127.0.0.1:{port}").get_overview()
 
 
-@pytest.mark.parametrize("uri", ["guest:s3cret@localhost:15672", "amqp://guest:s3cret@localhost", "http://"])
+@pytest.mark.parametrize(
+    "uri", ["guest:s3cret@localhost:15672", "amqp://guest:s3cret@localhost", "http://guest:s3cret", "http://"]
+)
 def test_what_is_no_uri_of_an_api_is_refused_without_showing_the_password(uri: str) -> None:
     with pytest.raises(ValueError, match="is not the URI of a management API") as caught:
         Client(uri)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nameko.masking import MASK, mask_config, mask_text
+from nameko.masking import MASK, mask_config, mask_text, mask_uri
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,51 @@ from nameko.masking import MASK, mask_config, mask_text
         ("amqp://h:5672/v", "amqp://h:5672/v"),
         ("http://h/?user=u&password=p&x=1", f"http://h/?user=u&password={MASK}&x=1"),
         ("no secret: at all", "no secret: at all"),
+        ("tell `http://h:8000`, or http://h:9000.", "tell `http://h:8000`, or http://h:9000."),
+        ("no host in amqp://u:canary: why?", f"no host in amqp://u:{MASK}: why?"),
+        ("no scheme in u:canary@h", f"no scheme in u:{MASK}@h"),
+        ("amqp:/u:canary@h", f"amqp:{MASK}@h"),
     ],
 )
 def test_passwords_in_text(text: str, masked: str) -> None:
     assert mask_text(text) == masked
 
 
+@pytest.mark.parametrize(
+    ("uri", "masked"),
+    [
+        ("pyamqp://user@host//", "pyamqp://user@host//"),
+        ("pyamqp://host", "pyamqp://host"),
+        ("pyamqp://user:a@b:c@host/v", f"pyamqp://user:{MASK}@host/v"),
+        ("pyamqp://user:a/b@host/v", f"pyamqp://user:{MASK}@host/v"),
+        ("pyamqp://user:a b@host/v", f"pyamqp://user:{MASK}@host/v"),
+        ("pyamqp://user:a?b#c;d@host/v", f"pyamqp://user:{MASK}@host/v"),
+        ("pyamqp://user:p@ss/word@host/v", f"pyamqp://user:{MASK}@host/v"),
+        ("pyamqp://user:a@host/v?password=x", f"pyamqp://user:{MASK}@host/v?password={MASK}"),
+        ("pyamqp://:pw@host/v", f"pyamqp://:{MASK}@host/v"),
+        # The host forgotten: what stands where the port would be is the password.
+        ("amqp://user:canary", f"amqp://user:{MASK}"),
+        ("amqp://user:canary/x", f"amqp://user:{MASK}"),
+        ("amqp://user:1a?canary", f"amqp://user:{MASK}"),
+        ("amqp://user:123456", f"amqp://user:{MASK}"),
+        ("amqp://user:can;ary", f"amqp://user:{MASK}"),
+        ("amqp://host:5672/v?heartbeat=5", "amqp://host:5672/v?heartbeat=5"),
+        ("amqp://host:", "amqp://host:"),
+        ("amqp://[::1]:5672/v", "amqp://[::1]:5672/v"),
+        ("amqp://u:p@h1 ; amqp://u:p@h2", f"amqp://u:{MASK}@h1;amqp://u:{MASK}@h2"),
+        ("amqp://u:c;anary@h1;amqp://u:canary;amqp://h2", f"amqp://u:{MASK}@h1;amqp://u:{MASK};amqp://h2"),
+        ("s3cret", "<not a URI>"),
+    ],
+)
+def test_passwords_in_uris(uri: str, masked: str) -> None:
+    assert mask_uri(uri) == masked
+    if masked != "<not a URI>":
+        assert mask_config({"A": uri, "B": [uri]}) == {"A": masked, "B": [masked]}
+
+
 def test_several_uris_in_one_value() -> None:
-    assert "canary" not in mask_text("amqp://u:canary@h1;amqp://u:canary@h2")
+    masked = mask_text("either amqp://u:canary@h1;amqp://u:canary@h2, or none")
+    assert masked == f"either amqp://u:{MASK}@h1;amqp://u:{MASK}@h2, or none"
 
 
 @pytest.mark.parametrize(

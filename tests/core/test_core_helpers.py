@@ -52,6 +52,7 @@ def test_import_from_a_wrong_path(path, message):
         ("amqp://user:1/2@host", f"amqp://user:{REDACTED}@host"),
         ("amqp://user:p@ss@host", f"amqp://user:{REDACTED}@host"),
         ("amqp://:secret@host", f"amqp://:{REDACTED}@host"),
+        ("amqp://user:a://b@host", f"amqp://user:{REDACTED}@host"),
         ("http://user:secret@host/path@home", f"http://user:{REDACTED}@home"),
         ("amqp://user@host", "amqp://user@host"),
         ("amqp://user:@host", "amqp://user:@host"),

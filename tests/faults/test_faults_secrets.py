@@ -123,6 +123,10 @@ def test_row_39_what_shows_the_configuration(commands: Commands) -> None:
         ({"AMQP_URI": f"pyamqp:/keeper:{CANARY}-typo@localhost"}, "AMQP_URI"),
         ({"AMQP_URI": f"{CANARY}-no-uri"}, "AMQP_URI"),
         ({"AMQP_URI": f"pyamqp://keeper:{CANARY}-port@localhost:many"}, "AMQP_URI"),
+        ({"AMQP_URI": f"pyamqp://keeper:{CANARY}-hostless"}, "AMQP_URI"),
+        *(({"AMQP_URI": f"pyamqp://keeper:a{each}{CANARY}-raw@localhost"}, "AMQP_URI") for each in ";/?#"),
+        ({"AMQP_URI": f"pyamqp://keeper:a@b/{CANARY}-raw@localhost"}, "AMQP_URI"),
+        ({"AMQP_URI": f"pyamqp://keeper:a@localhost:1;pyamqp://keeper:{CANARY}-second"}, "AMQP_URI"),
         ({"AMQP_URI": f"pyamqp://keeper:{CANARY}-closed@127.0.0.1:1"}, "Connection refused"),
         ({"HEARTBEAT": "${THE_SECRET}"}, "HEARTBEAT"),
         ({"AMQP_SSL": "${THE_SECRET}"}, "AMQP_SSL"),
@@ -134,6 +138,9 @@ def test_row_39_a_service_that_cannot_start(commands: Commands, changes: dict[st
     output = commands.nameko("run", "keeper", **changes)
     assert said in output
     assert hits(output) == []
+    if isinstance(changes.get("AMQP_URI"), str) and "no-uri" not in changes["AMQP_URI"]:
+        for others in (["show-config"], ["amqp", "dead", "list"]):
+            assert hits(commands.nameko(*others, **changes)) == []
 
 
 def test_row_39_a_broker_that_refuses(commands: Commands, secret_uri: str) -> None:

@@ -11,15 +11,46 @@ MASK = "********"
 _SECRET_NAME = re.compile(
     r"password|passwd|passphrase|pwd|(?<![a-z])(?:pass|pw)(?![a-z])|secret|token|key|credential", re.IGNORECASE
 )
-# The password of `scheme://user:password@host`. One that holds an unescaped @ or / ends at the last @ of the word.
-_URI_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.\-]*://[^\s:/@]*:)[^\s]*(?=@)", re.IGNORECASE)
+_SCHEME = r"[a-z][a-z0-9+.\-]*://"
+_URI = re.compile(_SCHEME, re.IGNORECASE)
+# A word with a URI at its beginning, without the punctuation of the text at its end.
+_URI_IN_TEXT = re.compile(rf"\b{_SCHEME}\S*?(?=[)\]}}>'\"`,.:;!?]*(?:\s|$))", re.IGNORECASE)
+# `user:password@host`, the scheme forgotten or mistyped.
+_PASSWORD_IN_TEXT = re.compile(r"(?<![\w/])([\w.+%\-]+:)(?!//)\S+(?=@)")
+_BETWEEN_URIS = re.compile(rf"\s*;\s*(?={_SCHEME})", re.IGNORECASE)
+# What stands where the port would be and is none, with all that follows: a password whose host was forgotten.
+_NO_PORT = re.compile(r"\A(\[[^\]]*\]:|[^:/?#\[]*:)(?!\d{0,5}(?:[/?#]|$)).*", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&;][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
-_URI = re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 
 
 def mask_text(text: str) -> str:
     """`text` with the passwords of URIs in it hidden."""
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _URI_PASSWORD.sub(rf"\1{MASK}", text))
+    masked = _URI_IN_TEXT.sub(lambda match: mask_uri(match[0]), text)
+    return _mask_query(_PASSWORD_IN_TEXT.sub(rf"\1{MASK}", masked))
+
+
+def mask_uri(uri: str) -> str:
+    """`uri`, or several separated by `;`, with passwords hidden; whatever is not a URI is not shown at all.
+
+    It need not be well-formed: a password may hold anything, unescaped, and in doubt more is hidden than the password.
+    """
+    if not _URI.match(uri.lstrip()):
+        return "<not a URI>"
+    return ";".join(map(_mask_one_uri, _BETWEEN_URIS.split(uri.strip())))
+
+
+def _mask_one_uri(uri: str) -> str:
+    # By hand, since this must work for exactly those that cannot be parsed.
+    scheme, separator, rest = uri.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    if at:
+        user, colon, _ = credentials.partition(":")
+        return f"{scheme}{separator}{user}{colon and colon + MASK}@{_mask_query(place)}"
+    return scheme + separator + _mask_query(_NO_PORT.sub(rf"\1{MASK}", rest))
+
+
+def _mask_query(text: str) -> str:
+    return _QUERY_PASSWORD.sub(rf"\1{MASK}", text)
 
 
 def mask_config(config: Mapping[str, Any], secret_keys: Collection[str] = ()) -> dict[str, Any]:
@@ -42,6 +73,8 @@ def _mask(value: Any, hide: bool) -> Any:
         return {key: _mask(item, hide or _is_secret(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [_mask(item, hide) for item in value]
-    if isinstance(value, str) and (not hide or _URI.match(value)):
+    if isinstance(value, str) and _URI.match(value.lstrip()):
+        return mask_uri(value)
+    if isinstance(value, str) and not hide:
         return mask_text(value)
     return MASK if hide and value is not None else value

@@ -15,7 +15,7 @@ from nameko.cli._shell_interfaces import INTERFACES, run_script
 from nameko.config import config as global_config
 from nameko.constants import AMQP_URI_CONFIG_KEY, DEFAULT_AMQP_URI
 from nameko.exceptions import CommandError, ConfigurationError
-from nameko.masking import mask_text
+from nameko.masking import mask_config
 from nameko.plugins import PluginInfo, PluginManager, plugins_for
 from nameko.plugins._failures import blaming
 from nameko.runners import ServiceRunner
@@ -80,7 +80,7 @@ class Session:
     def banner(self) -> str:
         """What to say first."""
         services = f"; running {', '.join(self._services)}" if self._services else ""
-        broker = mask_text(str(self._config.get(AMQP_URI_CONFIG_KEY, "in-process")))
+        broker = mask_config({"broker": self._config.get(AMQP_URI_CONFIG_KEY, "in-process")})["broker"]
         return f"Nameko shell, Python {sys.version.split()[0]}; broker: {broker}{services}\nSee n, and dir(n)."
 
 

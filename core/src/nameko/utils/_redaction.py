@@ -116,7 +116,7 @@ def _redact(value: Any, steps: list[str | int]) -> Any:
 
 def sanitize_url(url: str) -> str:
     """`url` with its password, if it has one, replaced by `REDACTED`; in doubt with more than the password."""
-    scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     userinfo, at, host = rest.rpartition("@")
     username, colon, password = userinfo.partition(":")
     if not at or not password or _is_web_address(url):

@@ -20,6 +20,7 @@ from nameko.constants import (
     TRANSPORT_OPTIONS_CONFIG_KEY,
 )
 from nameko.exceptions import ConfigurationError
+from nameko.masking import mask_uri as mask_uri
 from nameko.suggestions import did_you_mean
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class AmqpSettings:
         uri = uri or config.get(AMQP_URI_CONFIG_KEY) or _default_uri()
         if not isinstance(uri, str):
             raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} must be a string, not {type(uri).__name__}.")
-        parts = [_check_uri(each) for each in _split(uri)]
+        parts = [_check_uri(each, uri) for each in _split(uri)]
         ssl = config.get(AMQP_SSL_CONFIG_KEY) if ssl is _UNSET else ssl
         settings = cls(
             uri=uri,
@@ -155,7 +156,7 @@ class AmqpSettings:
     @property
     def masked_uri(self) -> str:
         """The URI with its password replaced, for logs and errors."""
-        return ";".join(mask_uri(uri) for uri in self.uris)
+        return mask_uri(self.uri)
 
 
 def given_config(owner: str, config: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -174,20 +175,6 @@ def given_config(owner: str, config: Mapping[str, Any] | None) -> Mapping[str, A
     return config
 
 
-def mask_uri(uri: str) -> str:
-    """`uri` with its password replaced by stars; whatever is not a URI is not shown at all."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return "<not a URI>"
-    # By hand, since this must work for exactly those that cannot be parsed. The last `@` ends the user part.
-    authority, slash, tail = rest.partition("/")
-    credentials, at, host = authority.rpartition("@")
-    if not at and "@" in tail:  # a password with a slash in it
-        return f"{scheme}://********@{tail.rpartition('@')[2]}"
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}://{user}{':********' if colon else ''}{at}{host}{slash}{tail.partition('?')[0]}"
-
-
 def _split(uri: str) -> list[str]:
     return [each.strip() for each in uri.split(";") if each.strip()]
 
@@ -199,24 +186,34 @@ def _default_uri() -> str:
     return IN_PROCESS_URI
 
 
-def _check_uri(uri: str) -> SplitResult:
-    # Without a password, which would be hidden on the command line.
-    example = "expected something like `pyamqp://host:5672/vhost`, with user and password before the host"
+def _check_uri(uri: str, given: str) -> SplitResult:
+    parts = None
     try:
         parts = urlsplit(uri)
-        parts.port  # noqa: B018  (parsed, and checked, on access)
-    except ValueError as exc:
-        problem = str(exc) if "port" in str(exc).lower() else "it cannot be parsed"
-        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: {problem}; {example}.") from None
-    if parts.scheme not in _SCHEMES:
-        known = ", ".join(sorted(_SCHEMES))
+        problem = _problem(uri, parts)
+    except ValueError:  # whose text may have a part of the password in it
+        problem = "it cannot be parsed" if parts is None else "the port is not a number up to 65535"
+    if parts is None or problem:
+        # Shown without a password, which would be hidden on the command line.
+        expected = "expected something like `pyamqp://host:5672/vhost`, with user and password before the host"
+        masked = mask_uri(given)  # all of it: a password may have been taken apart at a `;`
         raise ConfigurationError(
-            f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: scheme `{parts.scheme}` is not one of {known}; {example}."
+            f"{AMQP_URI_CONFIG_KEY} `{masked}`: {problem}; {expected}, each percent-encoded (`@` as `%40`)."
         )
-    if "://" not in uri:
-        problem = f"`://` is missing after scheme `{parts.scheme}`"
-        raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} `{mask_uri(uri)}`: {problem}; {example}.")
     return parts
+
+
+def _problem(uri: str, parts: SplitResult) -> str | None:
+    known = f"one of {', '.join(sorted(_SCHEMES))}"
+    if "://" not in uri:  # and the scheme may be a user
+        missing = f"`://` is missing after scheme `{parts.scheme}`"
+        return missing if parts.scheme in _SCHEMES else f"it has no scheme ({known})"
+    if parts.scheme not in _SCHEMES:
+        return f"scheme `{parts.scheme}` is not {known}"
+    parts.port  # noqa: B018  (parsed, and checked, on access)
+    if "@" in parts.path + parts.query + parts.fragment:
+        return "there is an `@` behind the host"  # of a password with a slash, or of a virtual host
+    return None
 
 
 def _tls_options(ssl: Any, parts: list[SplitResult]) -> FrozenOptions | None:

@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from nameko.masking import mask_uri
 
 __all__ = ["Client", "HTTPError", "Response", "get_rabbit_connections", "reset_rabbit_connections"]
 
@@ -66,13 +68,11 @@ class Client:
     """
 
     def __init__(self, uri: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        parts = urlsplit(uri)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(
-                f"{_without_password(uri)!r} is not the URI of a management API: use http://user:pass@host:15672"
-            )
+        parts, port = _split(uri)
+        if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ValueError(f"{mask_uri(uri)!r} is not the URI of a management API: use http://user:pass@host:15672")
         self.host = parts.hostname
-        self.port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        self.port = port or _DEFAULT_PORTS[parts.scheme]
         self.timeout_s = timeout_s
         self._connection_cls = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._base_path = parts.path.rstrip("/")
@@ -272,6 +272,9 @@ def _basic_auth(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
-def _without_password(uri: str) -> str:
-    _, at, host = uri.rpartition("@")
-    return f"...@{host}" if at else uri
+def _split(uri: str) -> tuple[SplitResult | None, int | None]:
+    try:
+        parts = urlsplit(uri)
+        return parts, parts.port
+    except ValueError:  # whose text may have a part of the password in it
+        return None, None
