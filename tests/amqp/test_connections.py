@@ -114,6 +114,33 @@ def test_the_second_of_two_brokers_when_the_first_is_away(make_broker, rabbitmq_
     broker.declare(EXCHANGE)
 
 
+def test_the_second_of_two_brokers_when_the_first_refuses(make_broker, rabbitmq_uri):
+    started_at = time.monotonic()
+    broker = make_broker(f"{rabbitmq_uri.rpartition('/')[0]}/no-such-vhost;{rabbitmq_uri}")
+    broker.declare(EXCHANGE)
+    assert time.monotonic() - started_at < 3
+
+
+def test_two_brokers_that_refuse(make_broker, rabbitmq_uri):
+    wrong_password = rabbitmq_uri.replace("guest:guest", "guest:wr0ng-s3cret")
+    started_at = time.monotonic()
+    with pytest.raises(
+        BrokerRefused, match=r"no-such-vhost: .*vhost .* not found.*; pyamqp://.*ACCESS_REFUSED"
+    ) as raised:
+        make_broker(f"{rabbitmq_uri.rpartition('/')[0]}/no-such-vhost;{wrong_password}")
+    assert time.monotonic() - started_at < 5
+    assert str(raised.value).endswith("; check user, password and virtual host in AMQP_URI")
+    assert "wr0ng" not in str(raised.value)
+
+
+def test_one_broker_that_refuses_and_one_that_is_away(make_broker, rabbitmq_uri):
+    uris = f"{rabbitmq_uri.rpartition('/')[0]}/no-such-vhost;pyamqp://guest:guest@127.0.0.1:1//"
+    with pytest.raises(
+        BrokerUnreachable, match=r"no-such-vhost: .*vhost .* not found.*; pyamqp://.*Connection refused"
+    ):
+        make_broker(uris, START_TIMEOUT=1)
+
+
 def test_a_failed_start_leaves_nothing_behind(make_broker, eventually):
     with pytest.raises(BrokerUnreachable):
         make_broker("pyamqp://user:pw@127.0.0.1:1//leftover", START_TIMEOUT=0.3)
@@ -387,6 +414,19 @@ def test_garbage_from_the_broker_is_a_lost_connection(make_broker, proxy, eventu
     eventually(lambda: proxy.accepted == 4)
     publish(broker, 1, timeout_s=10)
     eventually(lambda: got)
+
+
+def test_a_connection_that_worked_is_not_said_to_go_to_the_wrong_port(make_broker, proxy, eventually, caplog):
+    connections = connections_of(make_broker(proxy.uri))
+    reason = b"FRAME_ERROR - too large"
+    arguments = struct.pack(">HB", 501, len(reason)) + reason + struct.pack(">HH", 0, 0)
+    frame = struct.pack(">BHIHH", 1, 0, 4 + len(arguments), 10, 50) + arguments + b"\xce"  # connection.close
+    for client, *_ in proxy.links:
+        client.sendall(frame)
+    eventually(lambda: all(connection.reconnects == 1 for connection in connections))
+    (line, _) = [line for line in caplog.messages if "is lost" in line]
+    assert "(501) FRAME_ERROR - too large" in line
+    assert "does not speak AMQP" not in line
 
 
 # -- blocked by the broker

@@ -24,12 +24,12 @@ from urllib.parse import urlsplit
 
 from nameko import concurrency
 from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
-from nameko.amqp.failures import REFUSALS, describe, remedy
+from nameko.amqp.failures import REFUSALS, describe, describe_first, remedy
 from nameko.amqp.green_transport import GreenTransport
 from nameko.amqp.heart import Heart
 from nameko.amqp.hub_watch import watches
 from nameko.amqp.loss_log import LossLog
-from nameko.amqp.settings import AmqpSettings
+from nameko.amqp.settings import AmqpSettings, mask_uri
 from nameko.amqp.transport import make_connection
 from nameko.concurrency import Event
 from nameko.exceptions import ConfigurationError
@@ -92,6 +92,7 @@ class ManagedConnection:
         self._changed = Event()
         self._pause = Event()
         self._uris = cycle(settings.uris)
+        self._failed: dict[str, Exception] = {}  # by URI: how the latest attempt has ended, since it was last up
         self._connected_before = False
         self._log = LossLog(settings, role)
         self._thread = concurrency.spawn(self._run)
@@ -145,18 +146,29 @@ class ManagedConnection:
                 if isinstance(self.error, ConfigurationError):
                     raise self.error
                 raise BrokerRefused(
-                    f"the broker {self.settings.masked_uri} refuses: {describe(self.error)}{remedy(self.error)}"
+                    f"the broker {self.settings.masked_uri} refuses: {self.why_down}{remedy(self.error)}"
                 )
             if remaining <= 0 or self.state is State.CLOSED:
                 raise BrokerUnreachable(
-                    f"the broker {self.settings.masked_uri} cannot be reached: {describe(self.error)}; "
+                    f"the broker {self.settings.masked_uri} cannot be reached: {self.why_down}; "
                     "is it up, and AMQP_URI right? (START_TIMEOUT says how long to try)"
                 )
             self._changed.wait(remaining)
 
     @property
+    def why_down(self) -> str:
+        """Why there is no connection, in one line: what became of the latest attempt at each of the brokers."""
+        describe_one = describe if self._connected_before else describe_first
+        if len(self.settings.uris) == 1 or not self._failed:
+            return describe_one(self.error)
+        return "; ".join([f"{mask_uri(uri)}: {describe_one(error)}" for uri, error in self._failed.items()])
+
+    @property
     def _refused(self) -> bool:
-        return not self._connected_before and isinstance(self.error, REFUSALS)
+        if self._connected_before:
+            return False
+        refusals = [uri for uri, error in self._failed.items() if isinstance(error, REFUSALS)]
+        return isinstance(self.error, ConfigurationError) or set(refusals) == set(self.settings.uris)
 
     def retry_now(self) -> None:
         """Try to connect at once, should it be waiting to: there is reason to believe that the broker is back."""
@@ -194,11 +206,13 @@ class ManagedConnection:
     def _run(self) -> None:
         failures = 0
         while self.state is not State.CLOSED:
+            uri = next(self._uris)
             try:
-                raw = self._connect()
+                raw = self._connect(uri)
             except Exception as exc:
-                self._note_failure(exc)
-                self._pause.wait(backoff_s(failures, refused=isinstance(exc, REFUSALS)))
+                self._note_failure(uri, exc)
+                asked_all = failures + 1 >= len(self.settings.uris)
+                self._pause.wait(backoff_s(failures, refused=asked_all and isinstance(exc, REFUSALS)))
                 failures += 1
             else:
                 failures = 0
@@ -207,8 +221,7 @@ class ManagedConnection:
                 if monotonic() - up_at < _BRIEF_S:
                     concurrency.sleep(backoff_s(0))
 
-    def _connect(self) -> Any:
-        uri = next(self._uris)
+    def _connect(self, uri: str) -> Any:
         settings = self.settings
         # py-amqp's timeouts start again with each frame, and name resolution has none.
         with concurrency.cancel_after(
@@ -259,6 +272,7 @@ class ManagedConnection:
     def _announce(self, raw: Any) -> None:
         self.raw = raw
         self.error = None
+        self._failed.clear()
         self.reconnects += self._connected_before
         self._connected_before = True
         transport = getattr(raw, "transport", None)
@@ -273,7 +287,7 @@ class ManagedConnection:
     def _note_loss(self, error: Exception) -> None:
         self.error = error
         if self.state is not State.CLOSED:
-            self._log.lost(error)
+            self._log.lost(self.why_down)
             self._set_state(State.LOST)
         self._tell_users("connection_lost", error)
 
@@ -290,10 +304,10 @@ class ManagedConnection:
             except Exception:
                 _log.exception("%r failed in %s()", user, event)
 
-    def _note_failure(self, error: Exception) -> None:
-        self.error = error
+    def _note_failure(self, uri: str, error: Exception) -> None:
+        self.error = self._failed[uri] = error
         if not self._refused:  # otherwise the start fails, with the reason
-            self._log.failed(error)
+            self._log.failed(self.why_down)
         self._notify()
 
     def _drop(self) -> None:

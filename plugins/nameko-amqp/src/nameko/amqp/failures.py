@@ -18,16 +18,23 @@ def describe(error: BaseException | None) -> str:
         return "no attempt has ended yet"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, (FrameError, UnexpectedFrame)):
-        return f"it does not speak AMQP there ({error}); is the port right, and plain or TLS (amqps://)?"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}); is the port right, and one for TLS?"
+        return f"TLS failed ({error.reason or error})"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def describe_first(error: BaseException | None) -> str:
+    """The same for an attempt to connect where no connection has ever been: it may be the wrong place."""
+    if isinstance(error, (FrameError, UnexpectedFrame)):
+        return f"it does not speak AMQP there ({error}); is the port right, and plain or TLS (amqps://)?"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError):
+        return f"{describe(error)}; is the port right, and one for TLS?"
+    return describe(error)
+
+
 def remedy(error: BaseException | None) -> str:
-    """What to do about a refusal, where `describe` does not say so."""
+    """What to do about a refusal, where `describe_first` does not say so."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return "; check `ca_certs` in AMQP_SSL"
     return f"; {CHECK_CREDENTIALS}" if isinstance(error, (AccessRefused, NotAllowed)) else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from time import monotonic
 
-from nameko.amqp.failures import describe
 from nameko.amqp.settings import AmqpSettings
 
 _log = logging.getLogger(__name__)
@@ -35,18 +34,18 @@ class LossLog:
             _log.debug("%s is up", self._what)
         self._down_since = None
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, why: str) -> None:
         """It was up, and is not any more."""
         self._down_since = self._last_line_at = monotonic()
-        self._last_error = describe(error)
+        self._last_error = why
         _log.warning("%s is lost (%s); connecting again", self._what, self._last_error)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, why: str) -> None:
         """An attempt to connect has failed."""
         now = monotonic()
         self._down_since = self._down_since or now
-        if now - self._last_line_at < _LOG_INTERVAL_S and describe(error) == self._last_error:
+        if now - self._last_line_at < _LOG_INTERVAL_S and why == self._last_error:
             return
-        self._last_error = describe(error)
+        self._last_error = why
         self._last_line_at = now
         _log.warning("%s cannot be made (%s); trying again", self._what, self._last_error)

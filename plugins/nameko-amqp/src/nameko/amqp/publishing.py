@@ -163,7 +163,7 @@ class ConfirmingPublisher:
         """
         raw = self._connection.raw
         if raw is None:
-            raise ConnectionError(f"not connected: {describe(self._connection.error)}")
+            raise ConnectionError(f"not connected: {self._connection.why_down}")
         for entity in entities:
             declare(raw, entity)
             self.declared.add(entity, passing)
@@ -397,7 +397,7 @@ class ConfirmingPublisher:
         if self._connection.blocked is not None:
             why = f"the broker takes no messages: {self._connection.blocked}"
         elif not self._connection.connected:
-            why = f"no connection to the broker: {describe(self._connection.error)}"
+            why = f"no connection to the broker: {self._connection.why_down}"
         else:
             why = "the broker has not confirmed it"
         known = "whether it arrived is not known" if publication.sent else "it was not sent"
