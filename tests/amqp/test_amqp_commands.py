@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +20,8 @@ from amqp import Message
 from kombu import Connection, Exchange, Queue
 
 from harness.management import MANAGEMENT_URL, Management
+from harness.process import NAMEKO
+from nameko import concurrency
 from nameko.amqp import Retry
 from nameko.containers import ServiceContainer
 from nameko.messaging import consume
@@ -123,6 +130,92 @@ class TestList:
         assert listed.err.count("\n") == 1
         assert "name the queues" in listed.err
         assert nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", "ftp:x").status == 1
+
+    def test_no_port_that_is_a_password_is_shown(self, nameko: Run, rabbitmq_uri: str) -> None:
+        listed = nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", "http://guest:s3cret")
+        assert (listed.status, "s3cret" in listed.err) == (1, False)
+        assert "--management takes a URL" in listed.err
+
+    def test_where_the_broker_is_asked_over_tls_so_is_its_api(self, nameko: Run) -> None:
+        listed = nameko("amqp", "dead", "list", "--broker", "amqps://guest:s3cret@localhost:1/")
+        assert listed.status == 1
+        assert "the management API at https://localhost:15671 does not say which queues there are" in listed.err
+
+    @pytest.mark.parametrize(
+        ("certificate", "authority", "asked"), [("good", "ca", 1), ("wrong-host", "ca", 0), ("good", "other-ca", 0)]
+    )
+    def test_the_api_is_verified_as_the_broker_is(
+        self, certificates: Path, api: Any, certificate: str, authority: str, asked: int
+    ) -> None:
+        url, requests = api(certificates / f"{certificate}.pem")
+        # In a process of its own, as eventlet's TLS leaves the socket to the garbage collector when it does not verify.
+        listed = concurrency.run_in_native_thread(
+            subprocess.run,
+            [
+                *(*NAMEKO, "amqp", "dead", "list", "--broker", "amqps://guest:s3cret@localhost:1/"),
+                *("--management", url, "-d", f"AMQP_SSL={{ca_certs: {certificates / authority}.pem}}"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert len(requests) == asked
+        if asked:
+            assert listed.stdout == "There is no parking queue.\n"
+        else:
+            assert "certificate verify failed" in listed.stderr
+            assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
+
+    def test_the_password_does_not_follow_a_redirect(self, nameko: Run, api: Any, rabbitmq_uri: str) -> None:
+        elsewhere, asked = api()
+        url, _ = api(redirect=f"{elsewhere}/api/queues")
+        listed = nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", url)
+        assert (listed.status, asked) == (1, [])
+        assert "302" in listed.err
+
+
+class Api(BaseHTTPRequestHandler):
+    """A management API that knows no queues, or sends its clients elsewhere."""
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.requests.append(self.path)
+        self.send_response(302 if server.redirect else 200)
+        if server.redirect:
+            self.send_header("Location", server.redirect)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class QuietServer(HTTPServer):
+    """One that says nothing of clients that do not agree to its certificate."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[Callable[..., tuple[str, list[str]]]]:
+    """`api()` starts one, over TLS when it gets a certificate; its URL, and the requests that it got."""
+    with ExitStack() as servers:
+
+        def start(certificate: Path | None = None, redirect: str = "") -> tuple[str, list[str]]:
+            server: Any = QuietServer(("127.0.0.1", 0), Api)
+            server.requests, server.redirect = [], redirect
+            if certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+                server.socket = context.wrap_socket(server.socket, server_side=True)
+            thread = concurrency.spawn(server.serve_forever, 0.05)
+            servers.callback(thread.wait)
+            servers.callback(server.server_close)
+            servers.callback(server.shutdown)
+            return f"http{'s' if certificate else ''}://localhost:{server.server_address[1]}", server.requests
+
+        yield start
 
 
 class TestShow:

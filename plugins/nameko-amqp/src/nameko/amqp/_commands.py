@@ -48,7 +48,8 @@ def dead() -> None:
 @click.option(
     "--management",
     metavar="URL",
-    help="RabbitMQ's management API, which is asked when no QUEUE is given; port 15672 of the broker by default.",
+    help="RabbitMQ's management API, which is asked when no QUEUE is given; by default port 15672 of the broker, or "
+    "15671, over TLS, where the broker is asked over TLS.",
 )
 @click.pass_context
 def list_queues(ctx: click.Context, /, **options: Any) -> None:

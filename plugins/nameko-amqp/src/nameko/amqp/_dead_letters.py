@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import click
 
@@ -36,6 +36,7 @@ from nameko.amqp.errors import UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings
+from nameko.amqp.tls import make_context
 from nameko.exceptions import CommandError
 
 # For each question to the broker.
@@ -208,9 +209,7 @@ def _give_back(client: BlockingClient, message: Message, address: Address) -> No
 
 def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
     parts = urlsplit(settings.uris[0])
-    target = urlsplit(url or f"http://{parts.hostname or 'localhost'}:15672")
-    if target.scheme not in ("http", "https") or not target.hostname:
-        raise CommandError("--management takes a URL like http://host:15672, with user and password before the host.")
+    target = _management_url(settings, url)
     user, password = (target.username or parts.username or "guest"), (target.password or parts.password or "guest")
     place = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{target.path.rstrip('/')}"
     request = urllib.request.Request(
@@ -218,7 +217,7 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
         headers={"Authorization": f"Basic {b64encode(f'{unquote(user)}:{unquote(password)}'.encode()).decode()}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        with _opener(settings).open(request, timeout=_TIMEOUT_S) as response:
             queues = json.load(response)
     except (OSError, ValueError) as exc:  # urllib's own errors are among them
         raise CommandError(
@@ -226,6 +225,33 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
             "with --management URL."
         ) from exc
     return [each["name"] for each in queues if each["name"].endswith(DEAD_SUFFIX)]
+
+
+def _management_url(settings: AmqpSettings, url: str | None) -> SplitResult:
+    if url is None:
+        host = urlsplit(settings.uris[0]).hostname or "localhost"
+        host = f"[{host}]" if ":" in host else host
+        # The password that goes to the broker over TLS goes nowhere without.
+        return urlsplit(f"http://{host}:15672" if settings.ssl is None else f"https://{host}:15671")
+    try:
+        target = urlsplit(url)
+        well_formed = target.scheme in ("http", "https") and target.hostname and target.port != 0
+    except ValueError:  # whose text may have a part of the password in it
+        well_formed = False
+    if not well_formed:
+        raise CommandError("--management takes a URL like http://host:15672, with user and password before the host.")
+    return target
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    # The password would go along, to wherever.
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _opener(settings: AmqpSettings) -> urllib.request.OpenerDirector:
+    context = None if settings.ssl is None else make_context(settings.ssl)
+    return urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
 
 
 def vhost_of(settings: AmqpSettings) -> str:
