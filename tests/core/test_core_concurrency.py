@@ -633,6 +633,7 @@ import errno
 import resource
 import socket as plain
 from nameko import concurrency
+from nameko.concurrency._names import resolve_names_in_native_threads
 
 names = []
 
@@ -645,7 +646,7 @@ def resolve(host, *args):  # the system's, slow
 
 main = concurrency.original("_thread").get_ident()
 concurrency.original("socket").gethostbyname = resolve
-concurrency._resolve_names_in_native_threads()
+resolve_names_in_native_threads()
 concurrency.monkey_patch()
 import os, socket, time
 
