@@ -688,7 +688,7 @@ def test_request_whose_caller_gave_up_while_it_waited_for_a_worker_is_not_run(
     holding = cluster.busy.hold.call_async()
     eventually(lambda: container.running_workers == 1)
     patient = [cluster.busy.note.call_async("patient")]
-    with ClusterRpcProxy(broker_config, timeout=0.3) as impatient:
+    with ClusterRpcProxy(broker_config, timeout=1.5) as impatient:
         # None of them waits in the queue, where the broker would drop it.
         overdue = [impatient.busy.note.call_async("impatient") for _ in range(3)]
         eventually(lambda: depth(raw, "rpc-busy") == 0)
@@ -696,7 +696,7 @@ def test_request_whose_caller_gave_up_while_it_waited_for_a_worker_is_not_run(
             with pytest.raises(RpcTimeout):
                 call.result()
     never_expires = {**broker_config, "RPC_EXPIRE_REQUESTS": False}
-    with ClusterRpcProxy(never_expires, timeout=0.3) as another, pytest.raises(RpcTimeout):
+    with ClusterRpcProxy(never_expires, timeout=1.5) as another, pytest.raises(RpcTimeout):
         another.busy.note("for ever")  # sent after the others had arrived, so those are overdue for certain now
     patient.append(cluster.busy.note.call_async("patient"))
     gate.send(None)
