@@ -121,7 +121,7 @@ def test_a_request_whose_caller_has_given_up_meanwhile_is_not_run(
 ) -> None:
     calls: list[Any] = []
     first = start(service(calls, fail, retry=Retry(backoff=0.3)))
-    with ClusterRpcProxy(broker_config, timeout=0.8) as cluster:
+    with ClusterRpcProxy(broker_config, timeout=2) as cluster:
         call = cluster.shop.charge.call_async(5)
         eventually(lambda: counters(first)["messages_retried"] == 1)
         first.kill()

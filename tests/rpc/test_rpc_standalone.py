@@ -163,11 +163,11 @@ def test_configuration_that_cannot_work(values: dict[str, Any], memory_uri: str)
 
 def test_timeout(start: Start, broker_config: dict[str, Any]) -> None:
     start(Echo)
-    with ServiceRpcProxy("echo", broker_config, timeout=0.3) as echo:
+    with ServiceRpcProxy("echo", broker_config, timeout=1) as echo:
         started = time.monotonic()
-        with pytest.raises(RpcTimeout, match=r"no reply from `echo\.sleep` within 0\.3 s"):
-            echo.sleep(1)
-        assert 0.25 < time.monotonic() - started < 0.6
+        with pytest.raises(RpcTimeout, match=r"no reply from `echo\.sleep` within 1 s"):
+            echo.sleep(3)
+        assert 0.95 < time.monotonic() - started < 2
         assert echo.echo(1) == 1
         assert echo.sleep.with_options(timeout=5)(0.5) == 0.5
 
@@ -210,9 +210,9 @@ def test_result_that_came_in_time_can_be_fetched_after_the_deadline(
     start: Start, broker_config: dict[str, Any]
 ) -> None:
     start(Echo)
-    with ServiceRpcProxy("echo", broker_config, timeout=0.3) as echo:
+    with ServiceRpcProxy("echo", broker_config, timeout=1) as echo:
         call = echo.echo.call_async("in time")
-        late = echo.sleep.call_async(0.6)
+        late = echo.sleep.call_async(2)
         with pytest.raises(RpcTimeout):
             late.result()
         assert call.result() == "in time"
@@ -234,7 +234,7 @@ def test_peer_that_accepts_and_says_nothing() -> None:
 def test_network_that_goes_silent(start: Start, rabbitmq_uri: str, network: Any, network_uri: str) -> None:
     start(Echo, AMQP_URI=rabbitmq_uri)
     started = time.monotonic()
-    with ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=0.5) as cluster:
+    with ClusterRpcProxy({"AMQP_URI": network_uri}, timeout=1) as cluster:
         assert cluster.echo.echo(1) == 1
         network.blackhole()
         started = time.monotonic()
@@ -244,8 +244,8 @@ def test_network_that_goes_silent(start: Start, rabbitmq_uri: str, network: Any,
             cluster.echo.echo.call_async(2)
         with pytest.raises(RpcTimeout):
             cluster.echo.echo("x" * 10_000_000)  # more than fits into the buffers on the way
-        assert time.monotonic() - started < 2.5
-    assert time.monotonic() - started < 4  # closing included
+        assert time.monotonic() - started < 4.5
+    assert time.monotonic() - started < 6  # closing included
 
 
 @pytest.mark.rabbitmq
