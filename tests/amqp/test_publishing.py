@@ -610,6 +610,30 @@ def test_a_stopped_container_publishes_no_more(make_broker, broker_uri):
         publish(broker, 1)
 
 
+def test_a_native_thread_is_told_that_it_cannot_publish(make_broker, broker_uri, eventually):
+    broker, got = make_broker(broker_uri), []
+    collect(broker, got)
+
+    def outcome_of(fn, *args):
+        with pytest.raises(RuntimeError, match=r"^service: .*native thread.*`run_in_native_thread`") as raised:
+            fn(*args)
+        assert "\n" not in str(raised.value)
+
+    for fn, *args in (
+        (publish, broker, 1),
+        (broker.publish_nowait, 1),
+        (broker.declare, EXCHANGE),
+        (broker.declare_for_message, EXCHANGE),
+        (broker.subscribe, queue(), print),
+    ):
+        if fn == broker.publish_nowait:
+            fn = partial(fn, exchange="things", routing_key="thing.a", on_done=print)
+        with concurrency.Timeout(5):
+            concurrency.run_in_native_thread(outcome_of, fn, *args)
+    publish(broker, 2)
+    eventually(lambda: got == [2])
+
+
 def test_names_with_any_characters(make_broker, broker_uri, eventually):
     name = f"exchänge {uuid.uuid4()}"
     broker, got = make_broker(broker_uri), []

@@ -378,6 +378,16 @@ def test_deadline_of_one_call(act: Callable[..., Any]) -> None:
     assert act(lambda service: service.impatient.with_options(timeout=5).sleep(0.4)) == 0.4
 
 
+def test_call_from_a_native_thread_is_refused_and_later_ones_have_their_deadlines(act: Callable[..., Any]) -> None:
+    def call_from_native_thread(service: Any) -> None:
+        concurrency.run_in_native_thread(service.impatient.sleep, 1)
+
+    with concurrency.Timeout(5), pytest.raises(RuntimeError, match=r"customer: messages cannot be sent .* native"):
+        act(call_from_native_thread)
+    with concurrency.Timeout(5), pytest.raises(RpcTimeout):
+        act(lambda service: service.shop.sleep.with_options(timeout=0.3)(1))
+
+
 def test_deadline_from_the_configuration(start: Start, cluster: Any) -> None:
     start(Shop)
     start(Customer, RPC_TIMEOUT=0.2)

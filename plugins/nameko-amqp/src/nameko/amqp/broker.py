@@ -44,6 +44,8 @@ _FLUSH_TIMEOUT_S = 1.5
 _JOIN_TIMEOUT_S = 1.0
 # Seconds between attempts to declare.
 _RETRY_S = 0.1
+# Of the operating system's thread: a monkey-patched `get_ident` tells greenthreads apart instead.
+_thread_id: Callable[[], int] = concurrency.original("threading").get_ident
 
 
 class Broker(SharedExtension):
@@ -59,6 +61,7 @@ class Broker(SharedExtension):
         self._publish_lease: Lease | None = None
         self._consume_lease: Lease | None = None
         self._publisher: ConfirmingPublisher | None = None
+        self._thread_id: int | None = None  # whose greenthreads the connections belong to
         self._subscriptions: list[Subscription] = []
         self._finishing: set[Any] = set()  # greenthreads that a stop waits for
         self._stopped = False
@@ -156,9 +159,24 @@ class Broker(SharedExtension):
         self._consume_lease = self._publish_lease = None
         SpawningProxy(leases).give_back(orderly)
 
+    def check_thread(self) -> None:
+        """Check that this is the native thread of the container, whose hub its connections belong to.
+
+        :raises RuntimeError: when it is another one, which would wait for ever
+        """
+        if _thread_id() == self._thread_id:
+            return
+        if self._thread_id is not None:
+            raise RuntimeError(
+                f"{self.container.service_name}: messages cannot be sent or received from another native thread than "
+                "the service's own; do so before or after `run_in_native_thread`, or use a standalone client there"
+            )
+        self._thread_id = _thread_id()
+
     # Methods, since binding looks at every property.
 
     def _publishing(self) -> Lease:
+        self.check_thread()
         if self._publish_lease is None:
             self._refuse_when_stopped()
             self._publish_lease = registry.lease(self.settings, "publish")
@@ -166,6 +184,7 @@ class Broker(SharedExtension):
         return self._publish_lease
 
     def _consuming(self) -> Lease:
+        self.check_thread()
         if self._consume_lease is None:
             self._refuse_when_stopped()
             self._consume_lease = registry.lease(self.settings, "consume")
@@ -207,7 +226,9 @@ class Broker(SharedExtension):
         :raises PublishTimeout: when there is no confirm in time; it may have arrived, or still arrive
         :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
         :raises amqp.exceptions.NotFound: when there is no such exchange
-        :raises amqp.exceptions.FrameSyntaxError, ValueError: when a name or a property is nothing that AMQP can send
+        :raises amqp.exceptions.FrameSyntaxError, ValueError: when a name or a property is nothing that AMQP can send,
+            or headers and properties are too big
+        :raises RuntimeError: in another native thread than the container's
         """
         confirmation = Confirmation()
         publication = self.publish_nowait(
@@ -299,7 +320,7 @@ class Broker(SharedExtension):
         return wire.OutboundMessage(body, properties)
 
     def _require_publisher(self) -> ConfirmingPublisher:
-        if self._publisher is None:
+        if self._publisher is None or _thread_id() != self._thread_id:
             self._publishing()
         return self._publisher  # type: ignore[return-value]
 

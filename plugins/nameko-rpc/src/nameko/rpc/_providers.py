@@ -61,6 +61,7 @@ class WorkerCaller:
         return call
 
     def _begin(self, context: Context, service_name: str, method_name: str, args: Any, kwargs: Any) -> RpcCall:
+        self._broker.check_thread()
         options = self._options
         timeout_s, expiration_s, waited_s = options.timeout_s, options.message_expiration_s, 0.0
         if not self._replies.subscribed:
