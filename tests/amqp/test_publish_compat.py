@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+
 import kombu
 import pytest
 from amqp.exceptions import NotFound
+from kombu.exceptions import OperationalError
 
+from nameko import messaging
 from nameko.amqp.publish import Publisher, UndeliverableMessage, get_connection, get_producer
+from nameko.containers import ServiceContainer
+from nameko.exceptions import ConfigurationError
 
 EXCHANGE = kombu.Exchange("compat", type="direct")
 QUEUE = kombu.Queue("compat", EXCHANGE, routing_key="key")
@@ -121,3 +127,105 @@ def test_a_lost_connection_is_made_again(proxy):
     proxy.reset_all()
     publish(publisher, 2)
     assert [fetch(proxy.uri).payload for _ in range(2)] == [1, 2]
+
+
+# -- TLS
+
+
+def connect(uri, ssl, **options):
+    with get_connection(uri, ssl=ssl, transport_options={"max_retries": 1}, **options) as connection:
+        connection.connect()
+
+
+def produce(uri, ssl):
+    with get_producer(uri, ssl=ssl, transport_options={"max_retries": 1}) as producer:
+        producer.connection.connect()
+
+
+def publish_retrying(uri, ssl):
+    publish(Publisher(uri, ssl=ssl, declare=[QUEUE], retry_policy={"max_retries": 1}), 1)
+
+
+@pytest.mark.parametrize("use", [connect, produce, publish_retrying])
+@pytest.mark.parametrize("certificate", ["wrong-host", "expired"])
+def test_a_certificate_that_does_not_verify_is_refused(tls_listener, certificates, use, certificate):
+    listener = tls_listener(certificate)
+    with pytest.raises((OSError, OperationalError), match="certificate verify failed"):
+        use(listener.uri, {"ca_certs": str(certificates / "ca.pem")})
+    assert listener.connects == 0
+
+
+@pytest.mark.parametrize("ssl", [None, True])
+def test_an_authority_that_is_not_known_is_refused(tls_listener, ssl):
+    listener = tls_listener("good")
+    with pytest.raises(OSError, match="certificate verify failed"):
+        connect(listener.uri, ssl)
+    assert listener.connects == 0
+
+
+def test_a_certificate_that_verifies_does_so_again(tls_listener, certificates):
+    listener = tls_listener("good")
+    with get_connection(listener.uri, ssl={"ca_certs": str(certificates / "ca.pem")}) as connection:
+        connection.connect()
+        connection.collect()
+        connection.connect()
+    assert listener.connects == 2
+
+
+def test_each_address_has_a_name_of_its_own(tls_listener, certificates, unused_uri):
+    listener = tls_listener("good")
+    uris = f"{unused_uri};{listener.uri}"
+    with get_connection(uris, ssl={"ca_certs": str(certificates / "ca.pem")}) as connection:
+        connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0)
+    assert listener.connects == 1
+
+
+def test_the_next_address_is_verified_too(tls_listener, certificates, unused_uri):
+    listener = tls_listener("wrong-host")
+    uris = f"{unused_uri};{listener.uri}"
+    with (
+        get_connection(uris, ssl={"ca_certs": str(certificates / "ca.pem")}) as connection,
+        pytest.raises(OperationalError, match="Hostname mismatch"),
+    ):
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+    assert listener.connects == 0
+
+
+def test_a_publisher_with_an_address_of_its_own_is_verified(tls_listener, certificates):
+    elsewhere = tls_listener("wrong-host")
+
+    class Elsewhere(messaging.Publisher):
+        amqp_uri = elsewhere.uri
+
+    class Service:
+        name = "service"
+        publish = Elsewhere(exchange=EXCHANGE)
+
+    config = {"AMQP_URI": tls_listener("good").uri, "AMQP_SSL": {"ca_certs": str(certificates / "ca.pem")}}
+    container = ServiceContainer(Service, config)
+    with pytest.raises((OSError, OperationalError), match="Hostname mismatch"):
+        container.start()
+    container.kill()
+    assert elsewhere.connects == 0
+
+
+@pytest.fixture
+def unused_uri():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    return f"amqps://guest:guest@127.0.0.1:{port}/"
+
+
+def test_verification_is_off_only_where_it_was_turned_off(tls_listener, certificates):
+    listener = tls_listener("wrong-host")
+    for options in ({"verify": False}, {"ca_certs": str(certificates / "ca.pem"), "check_hostname": False}):
+        connect(listener.uri, options)
+    assert listener.connects == 2
+    with pytest.raises(OSError, match="Hostname mismatch"):  # not one of the pool of the others
+        connect(listener.uri, {"ca_certs": str(certificates / "ca.pem")})
+    assert listener.connects == 2
+
+
+def test_an_unknown_option_is_refused(rabbitmq_uri):
+    with pytest.raises(ConfigurationError, match="unknown option `verfy`"):
+        connect(rabbitmq_uri, {"verfy": False})

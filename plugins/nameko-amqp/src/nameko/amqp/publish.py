@@ -15,6 +15,7 @@ from typing import Any
 import kombu
 import kombu.pools
 
+from nameko.amqp._pooled import Connection
 from nameko.amqp.errors import UndeliverableMessage as UndeliverableMessage
 from nameko.amqp.transport import transport_class
 from nameko.constants import DEFAULT_SERIALIZER, DEFAULT_TRANSPORT_OPTIONS, PERSISTENT
@@ -56,10 +57,16 @@ def get_producer(
 def make_connection(
     amqp_uri: str, ssl: Any, login_method: str | None, transport_options: Mapping[str, Any] | None
 ) -> kombu.Connection:
-    """A kombu connection of the caller's own, not opened yet."""
+    """A kombu connection of the caller's own, not opened yet.
+
+    :param ssl: as for `AMQP_SSL`; TLS is verified unless it says otherwise
+    """
     options = dict(transport_options or DEFAULT_TRANSPORT_OPTIONS)
-    in_process = {"transport": transport_class(amqp_uri)} if amqp_uri.startswith("memory:") else {}
-    return kombu.Connection(amqp_uri, ssl=ssl, login_method=login_method, transport_options=options, **in_process)
+    if amqp_uri.startswith("memory:"):
+        return kombu.Connection(amqp_uri, transport=transport_class(amqp_uri), transport_options=options)
+    if amqp_uri.startswith(("amqps:", "pyamqps:")):
+        ssl = True if ssl is None else ssl
+    return Connection(amqp_uri, transport="pyamqp", ssl=ssl, login_method=login_method, transport_options=options)
 
 
 class Publisher:
