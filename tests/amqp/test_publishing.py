@@ -19,7 +19,7 @@ from kombu.exceptions import EncodeError
 
 from harness.management import MANAGEMENT_URL
 from nameko import concurrency
-from nameko.amqp import MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp import MessageRefused, MessageTooLarge, PublishTimeout, UndeliverableMessage
 from nameko.testing.rabbit import Client, HTTPError
 
 EXCHANGE = kombu.Exchange("things", type="topic")
@@ -533,8 +533,9 @@ def test_a_message_that_the_broker_could_not_take(make_broker, rabbitmq_uri, eve
         kombu.Queue("full", EXCHANGE, "thing.a", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     )
     publish(broker, 1)
-    with pytest.raises(MessageNacked, match=r"could not take the message \(exchange `things`"):
+    with pytest.raises(MessageRefused, match=r"not take the message \(exchange `things`.*`max-length`") as refused:
         publish(broker, 2)
+    assert isinstance(refused.value, MessageNacked)
     publish(broker, 3, key="thing.elsewhere")
 
 

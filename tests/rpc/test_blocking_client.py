@@ -15,7 +15,14 @@ from amqp.exceptions import FrameSyntaxError
 from kombu.exceptions import EncodeError
 
 from nameko import concurrency
-from nameko.amqp import AmqpSettings, BrokerUnreachable, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp import (
+    AmqpSettings,
+    BrokerUnreachable,
+    MessageRefused,
+    MessageTooLarge,
+    PublishTimeout,
+    UndeliverableMessage,
+)
 from nameko.amqp.blocking import BlockingClient, BlockingPublisher, ConnectionLost, Deadline
 from nameko.amqp.serializers import Codecs
 
@@ -387,6 +394,15 @@ def test_publish_fails(publisher: BlockingPublisher) -> None:
     with pytest.raises(MessageTooLarge):
         publisher.publish("x" * 17_000_000, exchange="", routing_key="x")
     publisher.publish(1, exchange="", routing_key="nowhere")
+
+
+def test_full_queue_that_refuses(publisher: BlockingPublisher, client: BlockingClient) -> None:
+    limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    client.open(Deadline(5))
+    client.call(lambda channel: channel.queue_declare("full", auto_delete=False, arguments=limits), Deadline(5))
+    publisher.publish(1, exchange="", routing_key="full")
+    with pytest.raises(MessageRefused, match=r"not take the message .*routing key `full`.*`max-length`"):
+        publisher.publish(2, exchange="", routing_key="full")
 
 
 def test_compressed(settings: AmqpSettings, received: list[Any], client: BlockingClient) -> None:

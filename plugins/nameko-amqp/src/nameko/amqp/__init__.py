@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nameko.amqp.broker import Broker
-    from nameko.amqp.errors import BrokerRefused, BrokerUnreachable, MessageTooLarge, PublishTimeout
+    from nameko.amqp.errors import BrokerRefused, BrokerUnreachable, MessageRefused, MessageTooLarge, PublishTimeout
     from nameko.amqp.errors import UndeliverableMessage as UndeliverableMessage
     from nameko.amqp.messages import Message
     from nameko.amqp.publish import get_connection, get_producer
@@ -25,6 +25,7 @@ __all__ = [
     "BrokerRefused",
     "BrokerUnreachable",
     "Message",
+    "MessageRefused",
     "MessageTooLarge",
     "PublishTimeout",
     "Retry",
@@ -41,6 +42,7 @@ _HOMES = {
     "BrokerRefused": "errors",
     "BrokerUnreachable": "errors",
     "Message": "messages",
+    "MessageRefused": "errors",
     "MessageTooLarge": "errors",
     "PublishTimeout": "errors",
     "Retry": "retry",

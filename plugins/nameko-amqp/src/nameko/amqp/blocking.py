@@ -18,11 +18,10 @@ from typing import Any, TypeVar
 import kombu
 
 import amqp
-from amqp.exceptions import MessageNacked
 from nameko.amqp import wire
 from nameko.amqp._establish import CANNOT_CONNECT, Addresses, establish, failure
 from nameko.amqp.bounded_transport import Deadline
-from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage, nacked
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings, mask_uri
@@ -328,7 +327,7 @@ class BlockingClient:
 
     def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
         for publication in self._settled(delivery_tag, multiple):
-            publication.finish(MessageNacked(f"the broker refused a message to exchange `{publication.exchange}`"))
+            publication.finish(nacked(publication.exchange, publication.routing_key))
 
     def _settled(self, delivery_tag: int, multiple: bool) -> list[Publication]:
         tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
@@ -410,6 +409,7 @@ class BlockingPublisher:
         :param expiration_s: how long it may wait in a queue, the time that connecting takes included
         :param options: as for `BlockingClient.send`
         :raises UndeliverableMessage: when it is `mandatory` and has no queue to go to
+        :raises MessageRefused: when a queue that it goes to is at its limit and refuses it
         :raises PublishTimeout: when there is no confirm within `timeout_s`; it may still arrive
         :raises amqp.exceptions.NotFound: when there is no such exchange
         :raises OSError: when the broker cannot be reached

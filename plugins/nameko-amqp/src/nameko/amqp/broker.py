@@ -223,6 +223,7 @@ class Broker(SharedExtension):
         :param payload: what the serializer can serialize; bytes or str when `content_type` is among the options
         :param options: see `PublishOptions`
         :raises UndeliverableMessage: when it is mandatory and no queue gets it
+        :raises MessageRefused: when a queue that it goes to is at its limit and refuses it; others may have got it
         :raises PublishTimeout: when there is no confirm in time; it may have arrived, or still arrive
         :raises kombu.exceptions.EncodeError: when it cannot be serialized or is too big; nothing was sent
         :raises amqp.exceptions.NotFound: when there is no such exchange

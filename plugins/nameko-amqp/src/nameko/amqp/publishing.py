@@ -22,7 +22,6 @@ from amqp.exceptions import (
     AMQPError,
     ChannelError,
     FrameSyntaxError,
-    MessageNacked,
     PreconditionFailed,
     RecoverableConnectionError,
 )
@@ -30,7 +29,7 @@ from nameko import concurrency
 from nameko.amqp import wire
 from nameko.amqp._declared import DeclaredEntities, Entity
 from nameko.amqp.connections import ManagedConnection
-from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage
+from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage, nacked
 from nameko.amqp.failures import describe
 from nameko.concurrency import Signal
 from nameko.exceptions import ConfigurationError
@@ -254,7 +253,7 @@ class ConfirmingPublisher:
 
     def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
         for publication in self._take(delivery_tag, multiple):
-            publication.settle(MessageNacked(f"the broker could not take the message ({publication})"))
+            publication.settle(nacked(publication.exchange, publication.routing_key))
 
     def _take(self, delivery_tag: int, multiple: bool) -> list[Publication]:
         if multiple:

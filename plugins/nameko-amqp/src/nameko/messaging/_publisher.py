@@ -129,6 +129,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
                 256 exchanges and queues that were named last are also declared again after a reconnect
             :raises TypeError: when an option is unknown
             :raises UndeliverableMessage: when it is `mandatory` and no queue gets it
+            :raises MessageRefused: when a queue that it goes to is at its limit and refuses it; others may have got it
             :raises PublishTimeout: when the broker has not confirmed it in time; it may have arrived
             :raises kombu.exceptions.EncodeError: when it cannot be serialized
             :raises amqp.exceptions.NotFound: when there is no such exchange

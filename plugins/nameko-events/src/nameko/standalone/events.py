@@ -122,6 +122,7 @@ class EventDispatch:
         :param event_data: what the handlers get; anything that the serializer can take
         :raises amqp.exceptions.NotFound: when there is no exchange for events of that service: neither has it, with
             its `EventDispatcher`, ever been started, nor has anything that handles its events
+        :raises MessageRefused: when a queue that it goes to is at its limit and refuses it; others may have got it
         :raises PublishTimeout: when the broker does not confirm it in time; it may arrive nevertheless
         :raises UndeliverableMessage: when `mandatory` was asked for and nobody handles such an event
         :raises OSError: when the broker cannot be reached

@@ -79,6 +79,7 @@ class Client:
 
         :raises: what the remote method raises: as itself, if its class is known here, else as `RemoteError`
         :raises UnknownService: when nobody listens for that service
+        :raises nameko.amqp.MessageRefused: when the service's queue is at its limit and refuses the request
         :raises RpcTimeout: when there is no reply by the deadline
         :raises ReplyLost: when the reply can no longer arrive
         :raises ValueError: when this is no method
