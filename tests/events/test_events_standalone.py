@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,9 +14,9 @@ from typing import Any
 
 import kombu
 import pytest
-from amqp.exceptions import NotFound
+from amqp.exceptions import NotFound, PreconditionFailed
 
-from nameko.amqp.errors import UndeliverableMessage
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage
 from nameko.config import config as global_config
 from nameko.exceptions import ConfigurationError
 from nameko.standalone.events import event_dispatcher, get_event_exchange
@@ -127,6 +128,65 @@ def test_options_of_the_publisher_are_used_but_not_those_of_routing(config: dict
     assert 9_000 < int(message.properties["expiration"]) <= 10_000  # connecting took its part
     assert message.properties["priority"] == 3
     assert message.properties["delivery_mode"] == 1
+
+
+@pytest.mark.rabbitmq
+def test_options_are_those_of_a_publisher_in_a_service(config: dict[str, Any], tap: Tap) -> None:
+    dispatch = event_dispatcher(
+        config,
+        content_type="text/x-note",
+        content_encoding="latin-1",
+        cluster_id="c",
+        delivery_mode="transient",
+        timeout=3,
+        immediate=False,
+    )
+    dispatch("shop", "sold", "n\u00f6te".encode("latin-1"))
+    dispatch.close()
+    message = tap.get()
+    assert (message.content_type, message.content_encoding) == ("text/x-note", "latin-1")
+    assert message.body == "n\u00f6te"
+    assert (message.properties["cluster_id"], message.properties["delivery_mode"]) == ("c", 1)
+
+
+def test_every_option_of_a_publisher_is_taken() -> None:
+    from nameko.amqp.publish_options import PublishOptions
+
+    for option in (*PublishOptions.__annotations__, "timeout", "confirm_timeout", "immediate", "declare", "exchange"):
+        event_dispatcher({"AMQP_URI": "memory://"}, **{option: None})
+
+
+def test_confirm_timeout_bounds_a_dispatch(config: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"pyamqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/"
+        for option in ("timeout", "confirm_timeout", "timeout_s"):
+            with pytest.raises(PublishTimeout):
+                event_dispatcher(config, uri=uri, **{option: 0.2})("shop", "sold", 1)
+
+
+@pytest.mark.rabbitmq
+def test_what_is_to_be_declared_is_there_before_the_first_event_of_a_connection(config: dict[str, Any]) -> None:
+    exchange = kombu.Exchange("bakery.events", type="topic")
+    queue = kombu.Queue("to-bake", exchange=exchange, routing_key="sold", durable=False, auto_delete=False)
+    dispatch = event_dispatcher(config, declare=[queue], mandatory=True)
+    dispatch("bakery", "sold", 1)
+    with kombu.Connection(config["AMQP_URI"]) as connection:
+        bound = queue(connection.default_channel)
+        assert bound.get(no_ack=True).payload == 1
+        bound.delete()
+        exchange(connection.default_channel).delete()
+    dispatch.close()
+    dispatch("bakery", "sold", 2)
+    dispatch.close()
+
+
+@pytest.mark.rabbitmq
+def test_what_cannot_be_declared_fails_each_event(config: dict[str, Any], tap: Tap) -> None:
+    dispatch = event_dispatcher(config, declare=[kombu.Exchange("shop.events", type="fanout")])
+    for _ in range(2):
+        with pytest.raises(PreconditionFailed):
+            dispatch("shop", "sold", 1)
+    assert tap.get() is None
 
 
 @pytest.mark.rabbitmq

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from logging import getLogger
@@ -384,10 +384,18 @@ class BlockingPublisher:
     :param settings: the broker
     :param name: what the broker's management shows as the name of the connections
     :param codecs: what is sent; JSON when not given
+    :param declare: exchanges and queues to declare on each connection before anything is published over it
     """
 
-    def __init__(self, settings: AmqpSettings, name: str = "nameko standalone", codecs: Codecs | None = None) -> None:
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        name: str = "nameko standalone",
+        codecs: Codecs | None = None,
+        declare: Iterable[Any] = (),
+    ) -> None:
         self.settings = settings
+        self._declared = tuple(declare)
         self._name = name
         self._codecs = codecs or _json_codecs(settings)
         self._addresses = Addresses(settings.uris)
@@ -412,6 +420,7 @@ class BlockingPublisher:
         :raises MessageRefused: when a queue that it goes to is at its limit and refuses it
         :raises PublishTimeout: when there is no confirm within `timeout_s`; it may still arrive
         :raises amqp.exceptions.NotFound: when there is no such exchange
+        :raises amqp.exceptions.PreconditionFailed: when what is to be declared exists with other properties
         :raises OSError: when the broker cannot be reached
         """
         deadline = Deadline(self.settings.publish_timeout_s if timeout_s is None else timeout_s)
@@ -435,8 +444,10 @@ class BlockingPublisher:
         self, client: BlockingClient, deadline: Deadline, expiration: Deadline, payload: Any, **options: Any
     ) -> None:
         for attempt in range(_SEND_ATTEMPTS):
-            client.open(deadline)
+            is_new = client.open(deadline)
             try:
+                if is_new:
+                    self._declare(client, deadline)
                 publication = client.send(payload, deadline=deadline, expiration_s=expiration.remaining_s(), **options)
                 client.wait(lambda sent=publication: sent.done, deadline)  # type: ignore[misc]
                 return publication.result()
@@ -444,6 +455,14 @@ class BlockingPublisher:
                 if attempt + 1 == _SEND_ATTEMPTS:
                     raise
         return None
+
+    def _declare(self, client: BlockingClient, deadline: Deadline) -> None:
+        try:
+            for entity in self._declared:
+                client.call(lambda channel, entity=entity: entity(channel).declare(), deadline)  # type: ignore[misc]
+        except BaseException:  # also when time is up: the next to use it would take all for declared
+            client.drop()
+            raise
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -15,7 +15,7 @@ from typing import Any
 from kombu import Exchange
 
 from nameko.amqp.blocking import BlockingPublisher
-from nameko.amqp.publish_options import check_seconds
+from nameko.amqp.publish_options import IN_SECONDS, broker_arguments, check_seconds, unknown_options
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings, given_config
 from nameko.config import config as global_config
@@ -29,31 +29,6 @@ AUTO_DELETE_EVENT_EXCHANGES_CONFIG_KEY = "AUTO_DELETE_EVENT_EXCHANGES"
 
 # What goes to the connection rather than with the message.
 _CONNECTION_OPTIONS = ("uri", "ssl", "login_method")
-# What decides where an event goes, which its service and its type do already.
-_ROUTING_OPTIONS = ("exchange", "routing_key")
-# nameko 2.14's ways around unconfirmed publishing: here every event is confirmed, and sent again when that is in doubt.
-_RETRY_OPTIONS = ("retry", "retry_policy", "use_confirms")
-_IN_SECONDS = ("expiration", "expiration_s", "timeout_s")
-# What the publisher takes: how to encode and to send, and AMQP's properties.
-_PUBLISH_OPTIONS = frozenset(
-    [
-        "app_id",
-        "compression",
-        "correlation_id",
-        "delivery_mode",
-        "expiration_s",
-        "headers",
-        "mandatory",
-        "message_id",
-        "priority",
-        "reply_to",
-        "serializer",
-        "timeout_s",
-        "timestamp",
-        "type",
-        "user_id",
-    ]
-)
 
 
 def get_event_exchange(service_name: str, config: Mapping[str, Any] | None = None) -> Exchange:
@@ -79,28 +54,31 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
     It connects when it is first called. No monkey patching is needed, and threads may share it.
 
     :param nameko_config: configuration keys; the process-wide `nameko.config` when not given
-    :param publisher_options: `serializer`, `headers`, `expiration` (seconds), `priority`, `delivery_mode`,
-        `compression`, `mandatory`, `timeout_s`, any AMQP property; and `uri`, `ssl` and `login_method` to use instead
-        of what the configuration says
+    :param publisher_options: those of `nameko.messaging.Publisher`; `exchange`, `routing_key` and what is about
+        retries and confirms have no effect, as each event is confirmed. Also `uri`, `ssl` and `login_method`, to use
+        instead of what the configuration says
     :raises TypeError: when there is no such option
     :raises ConfigurationError: when the configuration, or an option that is a number of seconds, cannot work
     """
     config = given_config("event_dispatcher()", nameko_config)
     connection_options = {key: publisher_options.pop(key) for key in _CONNECTION_OPTIONS if key in publisher_options}
     settings = AmqpSettings.from_config(config, **connection_options)
-    publisher = BlockingPublisher(settings, "nameko event dispatcher", Codecs.from_config(config, settings))
-    return EventDispatch(publisher, config, _publish_options(publisher_options))
+    options = _publish_options(publisher_options)
+    publisher = BlockingPublisher(
+        settings,
+        "nameko event dispatcher",
+        Codecs.from_config(config, settings),
+        declare=publisher_options.get("declare") or (),
+    )
+    return EventDispatch(publisher, config, options)
 
 
 def _publish_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    check_seconds("event_dispatcher()", given, _IN_SECONDS)
-    meaningless = {*_ROUTING_OPTIONS, *_RETRY_OPTIONS}
-    options = {key: value for key, value in given.items() if key not in meaningless and value is not None}
-    if "expiration" in options:
-        options["expiration_s"] = options.pop("expiration")
-    unknown = sorted(options.keys() - _PUBLISH_OPTIONS)
-    if unknown:
+    if unknown := unknown_options(given):
         raise TypeError(f"event_dispatcher() has no option {', '.join(unknown)}")
+    check_seconds("event_dispatcher()", given, IN_SECONDS)
+    options = {**broker_arguments(given), "headers": given.get("headers")}
+    options.pop("routing_key", None)  # which the service and the type of an event decide, as they do its exchange
     return options
 
 
