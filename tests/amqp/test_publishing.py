@@ -14,12 +14,12 @@ from functools import partial
 
 import kombu
 import pytest
-from amqp.exceptions import FrameSyntaxError, MessageNacked, NotFound, PreconditionFailed
+from amqp.exceptions import FrameError, FrameSyntaxError, MessageNacked, NotFound, PreconditionFailed
 from kombu.exceptions import EncodeError
 
 from harness.management import MANAGEMENT_URL
 from nameko import concurrency
-from nameko.amqp import MessageRefused, MessageTooLarge, PublishTimeout, UndeliverableMessage
+from nameko.amqp import MessageRefused, MessageTooLarge, PublishTimeout, UndeliverableMessage, wire
 from nameko.testing.rabbit import Client, HTTPError
 
 EXCHANGE = kombu.Exchange("things", type="topic")
@@ -192,6 +192,28 @@ def test_an_error_that_names_nobody_still_finds_its_culprit(make_broker, rabbitm
     assert [number for number, outcome in enumerate(outcomes) if outcome != "confirmed"] == [17]
     assert "user_id" in str(outcomes[17])
     eventually(lambda: set(got) == set(range(30)) - {17})
+
+
+def test_a_message_over_which_the_broker_closes_the_connection_is_given_up(
+    make_broker, rabbitmq_uri, eventually, monkeypatch
+):
+    """Sent again each time, it would hold up everybody else's until its deadline."""
+    monkeypatch.setattr(wire, "check_header_fits", lambda *_: None)
+    broker, got = make_broker(rabbitmq_uri), []
+    collect(broker, got)
+
+    def run(number):
+        try:
+            publish(broker, number, headers={"x": "a" * 140_000} if number == 7 else None, timeout_s=20)
+        except FrameError as exc:
+            return exc.reply_code
+        return "confirmed"
+
+    outcomes = wait_all([concurrency.spawn(run, number) for number in range(15)])
+    assert [number for number, outcome in enumerate(outcomes) if outcome != "confirmed"] == [7]
+    assert outcomes[7] == 501
+    assert broker._publishing().connection.reconnects <= 2
+    eventually(lambda: set(got) == set(range(15)) - {7})
 
 
 def test_big_messages_between_small_ones(make_broker, broker_uri, eventually):

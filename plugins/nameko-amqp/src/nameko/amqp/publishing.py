@@ -22,6 +22,7 @@ from amqp.exceptions import (
     AMQPError,
     ChannelError,
     FrameSyntaxError,
+    IrrecoverableConnectionError,
     PreconditionFailed,
     RecoverableConnectionError,
 )
@@ -295,7 +296,17 @@ class ConfirmingPublisher:
 
     def connection_lost(self, error: Exception) -> None:
         """Whatever was under way waits for the next connection."""
+        culprit = None
+        if _is_over_what_was_sent(error):
+            # Each is sent alone on the next connection. The one over which that is closed as well is given up.
+            culprit = self._alone
+            for publication in self._in_flight.values():
+                publication.suspect = True
+        if culprit is not None:
+            self._in_flight.clear()
         self._forget_channel()
+        if culprit is not None:
+            culprit.settle(error)
 
     def connection_relieved(self) -> None:
         """The broker takes messages again."""
@@ -406,6 +417,11 @@ class ConfirmingPublisher:
 def _settle_aside(publication: Publication, error: BaseException) -> None:
     # Who is told may log, and a log handler may wait: neither the hub must, nor whoever sends the next message.
     concurrency.spawn_detached(publication.settle, error)
+
+
+def _is_over_what_was_sent(error: Exception) -> bool:
+    # Whether the broker says that it has closed the connection because of what it was sent on it.
+    return isinstance(error, IrrecoverableConnectionError) and error.method_sig is not None
 
 
 def _fits(publication: Publication, exchange: str, routing_key: str, message: Any) -> bool:
