@@ -77,6 +77,7 @@ NO_DIFFERENCE = Hidden("it is as in nameko 2.14: the guide says so for authors o
 LINES: dict[str, Reported | Refused | Hidden] = {
     "no `AMQP_URI` |": Reported("without `AMQP_URI` the broker is one within the process"),
     "no `AMQP_URI` for": Hidden("it is an error in nameko 2.14, so nobody has it"),
+    "an `@` behind the host": Hidden("the URI is refused, and whoever it concerns reads why"),
     "RPC without a reply": Reported(
         "calls of other services end with `RpcTimeout`",
         service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other')"),
@@ -181,6 +182,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
         service("from nameko.messaging import QueueConsumer\nclass Own(QueueConsumer):\n    amqp_uri = 'memory://'"),
     ),
     "A `nameko.messaging.Publisher`": NO_DIFFERENCE,
+    "The standalone `event_dispatcher` takes the options": NO_DIFFERENCE,
     "What a standalone proxy's": NO_DIFFERENCE,
     "What the release candidates": Reported(
         "`Own.check_for_lost_replies` has no effect",
