@@ -262,3 +262,30 @@ def test_a_reply_that_cannot_be_sent_is_given_up_when_its_caller_has_given_up(
     counters = extension(slow, RpcConsumer).broker.counters
     eventually(lambda: counters["replies_unconfirmed"] == 1)
     assert "may be lost: not published in time" in caplog.text
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("broker_uri", ["unused"])
+def test_a_request_whose_reply_cannot_be_sent_is_given_to_another_instance_at_a_stop(
+    start: Start, rabbitmq_uri: str, network: Any, network_uri: str, eventually: Eventually
+) -> None:
+    ran: list[float] = []
+
+    class Noting(Slow):
+        @rpc
+        def sleep(self, seconds: float) -> float:
+            ran.append(seconds)
+            return seconds
+
+    slow = start(Noting, AMQP_URI=network_uri)
+    caller = start(Caller, AMQP_URI=rabbitmq_uri)
+    with entrypoint_hook(caller, "sleep") as sleep:
+        network.inject(BLOCKED, "publish")
+        eventually(lambda: slow.not_ready_reasons())
+        thread = concurrency.spawn(sleep, 0)
+        eventually(lambda: ran == [0])
+        start(Slow, AMQP_URI=rabbitmq_uri)
+        started = time.monotonic()
+        slow.stop()
+        assert time.monotonic() - started < 5
+        assert thread.wait() == 0
