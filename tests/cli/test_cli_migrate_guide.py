@@ -55,10 +55,11 @@ class Reported:
 
 @dataclass(frozen=True)
 class Refused:
-    """The command ends with this error, as `nameko run` does."""
+    """The command shows this error, as `nameko run` does, and ends with status 1."""
 
     error: str
     config: str
+    severity = "action"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ NO_DIFFERENCE = Hidden("it is as in nameko 2.14: the guide says so for authors o
 LINES: dict[str, Reported | Refused | Hidden] = {
     "no `AMQP_URI` |": Reported("without `AMQP_URI` the broker is one within the process"),
     "no `AMQP_URI` for": Hidden("it is an error in nameko 2.14, so nobody has it"),
-    "an `@` behind the host": Hidden("the URI is refused, and whoever it concerns reads why"),
+    "an `@` behind the host": Refused("there is an `@` behind the host", "AMQP_URI: amqp://host/a@b\n"),
     "RPC without a reply": Reported(
         "calls of other services end with `RpcTimeout`",
         service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other')"),
@@ -322,7 +323,7 @@ def test_what_cannot_be_read_is_refused(project: Any, line: Refused) -> None:
 
     done = project.nameko("migrate-check", "service", "--config", "config.yaml")
 
-    assert line.error in done.stderr
+    assert line.error in done.stdout + done.stderr
     assert done.returncode == 1
 
 
