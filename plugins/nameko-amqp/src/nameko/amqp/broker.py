@@ -20,8 +20,9 @@ from nameko.amqp.consuming import Subscription
 from nameko.amqp.errors import BrokerRefused
 from nameko.amqp.hub_watch import STALL_S, watches
 from nameko.amqp.messages import Message
+from nameko.amqp.publication import Callback, Confirmation, Publication
 from nameko.amqp.publish_options import PublishOptions
-from nameko.amqp.publishing import Callback, Confirmation, ConfirmingPublisher, Publication
+from nameko.amqp.publishing import ConfirmingPublisher
 from nameko.amqp.registry import Lease, registry
 from nameko.amqp.serializers import Codecs
 from nameko.amqp.settings import AmqpSettings

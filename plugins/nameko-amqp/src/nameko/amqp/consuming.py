@@ -18,9 +18,9 @@ import kombu
 from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, ResourceLocked
 from nameko import concurrency
 from nameko.amqp.connections import ManagedConnection, backoff_s
+from nameko.amqp.declaring import check_open, close_channel, refused
 from nameko.amqp.failures import describe
 from nameko.amqp.messages import Message
-from nameko.amqp.publishing import check_open, close_channel, refused
 from nameko.amqp.serializers import Codecs
 from nameko.concurrency import Event, GreenletExit, Signal
 from nameko.exceptions import ContainerBeingKilled

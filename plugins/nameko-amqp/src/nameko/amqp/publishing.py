@@ -9,118 +9,32 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import takewhile
 from time import monotonic
 from typing import Any
 
-import kombu
-
-import amqp
 from amqp.exceptions import (
-    AccessRefused,
     AMQPError,
     ChannelError,
     FrameSyntaxError,
     IrrecoverableConnectionError,
-    PreconditionFailed,
-    RecoverableConnectionError,
 )
 from nameko import concurrency
-from nameko.amqp import wire
 from nameko.amqp._declared import DeclaredEntities, Entity
 from nameko.amqp.connections import ManagedConnection
-from nameko.amqp.errors import BrokerRefused, PublishTimeout, UndeliverableMessage, nacked
+from nameko.amqp.declaring import check_open, close_channel, declare
+from nameko.amqp.errors import PublishTimeout, UndeliverableMessage, nacked
 from nameko.amqp.failures import describe
-from nameko.concurrency import Signal
+from nameko.amqp.publication import Publication
 from nameko.exceptions import ConfigurationError
 
 _log = logging.getLogger(__name__)
-
-#: Called with None when the message is confirmed, else with what went wrong; must not block.
-Callback = Callable[[BaseException | None], None]
 
 # Deadlines are looked at together, no more often than this.
 _SWEEP_INTERVAL_MIN_S = 0.02
 # After the broker refused to set the channel up: seconds until the next attempt.
 _RETRY_S = 1.0
-
-
-class Publication:
-    """One message on its way.
-
-    :param message: prepared for the connection's channels
-    :param exchange: its name; `""` is the default exchange
-    :param routing_key: what the exchange routes by
-    :param mandatory: whether to be told when there is no queue for it
-    :param deadline: on the monotonic clock
-    :param on_done: called once with the outcome
-    :param expires_at: when nobody wants the message any more, on the monotonic clock; None for never. Its `expiration`
-        says so to the broker, in milliseconds from when it is sent
-    """
-
-    __slots__ = (
-        "deadline",
-        "exchange",
-        "expires_at",
-        "mandatory",
-        "message",
-        "on_done",
-        "returned",
-        "routing_key",
-        "sent",
-        "suspect",
-    )
-
-    def __init__(
-        self,
-        message: Any,
-        exchange: str,
-        routing_key: str,
-        mandatory: bool,
-        deadline: float,
-        on_done: Callback,
-        expires_at: float | None = None,
-    ) -> None:
-        self.message = message
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.mandatory = mandatory
-        self.deadline = deadline
-        self.on_done: Callback | None = on_done
-        self.expires_at = expires_at
-        self.returned: Exception | None = None
-        self.sent = False  # at least once
-        self.suspect = False  # it may be what made the broker close the channel
-
-    @property
-    def done(self) -> bool:
-        """Whether it has its outcome, or nobody wants it any more."""
-        return self.on_done is None
-
-    def shorten_expiration(self) -> None:
-        """Take what it had to wait here, or for a new connection, off the time that it has with the broker."""
-        if self.expires_at is not None:
-            remaining_ms = max(int((self.expires_at - monotonic()) * 1000), 0)
-            self.message = _with_expiration(self.message, str(remaining_ms))
-
-    def cancel(self) -> None:
-        """Stop caring: it is not sent (again), and `on_done` is not called."""
-        self.on_done = self.message = None
-
-    def settle(self, error: BaseException | None) -> None:
-        """Tell the outcome, unless that was done."""
-        on_done, self.on_done = self.on_done, None
-        if on_done is None:
-            return
-        self.message = None  # the broker may not confirm it for a long time, until when the rest of this is kept
-        try:
-            on_done(error)
-        except Exception:
-            _log.exception("the callback of a publication to %s failed", self)
-
-    def __str__(self) -> str:
-        return f"exchange `{self.exchange}`, routing key `{self.routing_key}`"
 
 
 class ConfirmingPublisher:
@@ -278,7 +192,7 @@ class ConfirmingPublisher:
             elif (
                 publication.mandatory
                 and publication.returned is None
-                and _fits(publication, exchange, routing_key, message)
+                and publication.is_returned_as(exchange, routing_key, message)
             ):
                 reason = getattr(error, "reply_text", None) or "no route"
                 publication.returned = UndeliverableMessage(f"undeliverable: {reason} ({publication})")
@@ -422,100 +336,3 @@ def _settle_aside(publication: Publication, error: BaseException) -> None:
 def _is_over_what_was_sent(error: Exception) -> bool:
     # Whether the broker says that it has closed the connection because of what it was sent on it.
     return isinstance(error, IrrecoverableConnectionError) and error.method_sig is not None
-
-
-def _fits(publication: Publication, exchange: str, routing_key: str, message: Any) -> bool:
-    return (
-        publication.exchange == exchange
-        and publication.routing_key == routing_key
-        and _body_of(publication.message) == _body_of(message)
-        and _identity_of(publication.message) == _identity_of(message)
-    )
-
-
-def _with_expiration(message: Any, expiration: str) -> Any:
-    properties = {**message.properties, "expiration": expiration}
-    if isinstance(message, wire.OutboundMessage):
-        return wire.OutboundMessage(message.body, properties)
-    return amqp.Message(message.body, **properties)
-
-
-def _body_of(message: Any) -> bytes:
-    body = message.body
-    return body.encode() if isinstance(body, str) else bytes(body)
-
-
-def _identity_of(message: Any) -> Any:
-    return message.properties.get("correlation_id"), message.properties.get("message_id")
-
-
-class Confirmation:
-    """Waits for the outcome of one publication."""
-
-    __slots__ = ("_error", "_settled")
-
-    def __init__(self) -> None:
-        self._settled = Signal()
-        self._error: BaseException | None = None
-
-    def __call__(self, error: BaseException | None) -> None:
-        """Take the outcome: this is the publication's `on_done`."""
-        self._error = error
-        self._settled.set()
-
-    def wait(self) -> None:
-        """Wait for it.
-
-        :raises: whatever went wrong
-        """
-        self._settled.wait()
-        if self._error is not None:
-            raise self._error
-
-
-def declare(raw: Any, entity: Entity) -> None:
-    """Declare `entity`, with what it is bound to, on a channel for this purpose.
-
-    :raises ConfigurationError: when it exists with other properties, or is not to be declared by this user
-    :raises amqp.exceptions.AMQPError, OSError: when the broker refuses otherwise, or is gone
-    """
-    channel = raw.channel()
-    try:
-        entity(channel).declare()
-    except ChannelError as exc:
-        raise refused(entity, exc) from None
-    finally:
-        close_channel(channel)
-
-
-def check_open(channel: Any) -> None:
-    """Check a channel after an answer: it, or its connection, may have been closed right behind that.
-
-    :raises amqp.exceptions.AMQPError: when it is closed
-    """
-    if channel.connection is None:
-        raise getattr(channel, "closed_by", None) or RecoverableConnectionError("the channel was closed")
-
-
-def close_channel(channel: Any) -> None:
-    """Give a channel back, without waiting for the broker where that is possible."""
-    try:
-        getattr(channel, "close_soon", channel.close)()
-    except (AMQPError, OSError):  # gone with its connection
-        pass
-
-
-def refused(entity: Entity, error: ChannelError) -> Exception:
-    """The error to raise for an entity that the broker refuses: in words of the configuration where it is that."""
-    kind = "queue" if isinstance(entity, kombu.Queue) else "exchange"
-    reply = " ".join((getattr(error, "reply_text", "") or str(error)).split())
-    if isinstance(error, PreconditionFailed):
-        return ConfigurationError(
-            f"{kind} `{entity.name}` exists with other properties than it is declared with here: {reply}; "
-            "delete it, or declare it as it is."
-        )
-    if isinstance(error, AccessRefused):
-        return BrokerRefused(
-            f"{kind} `{entity.name}` is not for this user: {reply}; see `rabbitmqctl list_permissions -p VHOST`."
-        )
-    return error  # type: ignore[no-any-return]
