@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import kombu
 import pytest
@@ -229,3 +230,73 @@ def test_verification_is_off_only_where_it_was_turned_off(tls_listener, certific
 def test_an_unknown_option_is_refused(rabbitmq_uri):
     with pytest.raises(ConfigurationError, match="unknown option `verfy`"):
         connect(rabbitmq_uri, {"verfy": False})
+
+
+class FirstBytes:
+    """Listens, keeps the first byte of whoever connects, and hangs up."""
+
+    def __init__(self):
+        self.seen = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"guest:guest@127.0.0.1:{self._listening.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        while True:
+            client, _ = self._listening.accept()
+            with client:
+                client.settimeout(10)
+                first = client.recv(1)
+            if first == b"q":
+                return
+            self.seen.append(first)
+
+    def close(self):
+        with socket.create_connection(self._listening.getsockname()) as client:
+            client.sendall(b"q")
+            self._thread.join(timeout=10)
+        self._listening.close()
+
+
+@pytest.fixture
+def first_bytes():
+    listener = FirstBytes()
+    yield listener
+    listener.close()
+
+
+CLIENT_HELLO = b"\x16"
+
+
+@pytest.mark.parametrize("use", [connect, produce, publish_retrying])
+@pytest.mark.parametrize(
+    "uri",
+    ["AMQPS://{0}", "PyAmqpS://{0}", " amqps://{0}", "amqp://{0};amqps://{0}", "amqp://{0}; AMQPS://{0} ;"],
+)
+def test_nothing_is_sent_in_clear_where_any_address_asks_for_tls(use, uri, first_bytes):
+    with pytest.raises((OSError, OperationalError)):
+        use(uri.format(first_bytes.address), None)
+    assert set(first_bytes.seen) == {CLIENT_HELLO}
+
+
+@pytest.mark.parametrize("use", [connect, produce, publish_retrying])
+@pytest.mark.parametrize(
+    ("uri", "ssl"),
+    [("amqps://{0}", False), ("amqps://{0}", 0), ("AMQPS://{0}", False), ("amqp://{0};amqps://{0}", False)],
+)
+def test_no_tls_for_an_address_that_asks_for_it_is_refused(use, uri, ssl, first_bytes):
+    with pytest.raises(ConfigurationError, match=r"^ssl \(AMQP_SSL\) is false, but the URI asks for TLS \(amqps\).*$"):
+        use(uri.format(first_bytes.address), ssl)
+    assert first_bytes.seen == []
+
+
+def test_plain_addresses_are_connected_to_as_they_are(first_bytes):
+    with pytest.raises((OSError, OperationalError)):
+        connect(f"amqp://{first_bytes.address}", None)
+    assert set(first_bytes.seen) == {b"A"}
+
+
+def test_the_broker_within_the_process_may_be_in_capitals():
+    publish(Publisher("MEMORY://localhost/capitals", declare=[QUEUE]), 1)
+    assert fetch("memory://localhost/capitals").payload == 1

@@ -88,6 +88,8 @@ def test_arguments_win_over_the_configuration():
 
 def test_tls_by_scheme_or_key():
     assert dict(AmqpSettings.from_config({"AMQP_URI": "amqps://host//"}).ssl) == {}
+    assert dict(AmqpSettings.from_config({"AMQP_URI": "AMQPS://host//"}).ssl) == {}
+    assert dict(AmqpSettings.from_config({"AMQP_URI": "amqp://a//; PyAmqpS://b//"}).ssl) == {}
     assert dict(settings(AMQP_SSL=True).ssl) == {}
     assert dict(settings(AMQP_SSL={"ca_certs": "x"}).ssl) == {"ca_certs": "x"}
     assert settings(AMQP_SSL=False).ssl is None
@@ -116,6 +118,7 @@ def test_tls_by_scheme_or_key():
         ({"AMQP_SSL": "yes"}, "AMQP_SSL must be true, false or a mapping, not str"),
         ({"AMQP_SSL": {"ssl_version": 5}}, "AMQP_SSL: unknown option `ssl_version`; known are ca_certs, "),
         ({"AMQP_URI": "amqps://host//", "AMQP_SSL": False}, "AMQP_SSL is false, but AMQP_URI asks for TLS"),
+        ({"AMQP_URI": "amqp://a//;AMQPS://b//", "AMQP_SSL": False}, "AMQP_SSL is false, but AMQP_URI asks for TLS"),
         ({"LOGIN_METHOD": "MAGIC"}, "LOGIN_METHOD `MAGIC` is not one of AMQPLAIN, EXTERNAL, GSSAPI, PLAIN"),
         ({"HEARTBEAT": "often"}, "HEARTBEAT must be from 1 to 65535 seconds, or null, not 'often'"),
         ({"HEARTBEAT": True}, "HEARTBEAT must be"),

@@ -73,7 +73,8 @@ def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> It
 def _verifies_more(config: Mapping[str, Any]) -> bool:
     options = config.get(AMQP_SSL_CONFIG_KEY)
     if not options:
-        return options is None and str(config.get(AMQP_URI_CONFIG_KEY)).startswith(_TLS_URIS)
+        addresses = str(config.get(AMQP_URI_CONFIG_KEY)).lower().split(";")
+        return options is None and any(each.strip().startswith(_TLS_URIS) for each in addresses)
     decided = _TLS_DECISIONS.intersection(options) if isinstance(options, Mapping) else ()
     return not decided and not (isinstance(options, Mapping) and options.get("cert_reqs") in _NO_CERTIFICATE)
 

@@ -17,8 +17,10 @@ import kombu.pools
 
 from nameko.amqp._pooled import Connection
 from nameko.amqp.errors import UndeliverableMessage as UndeliverableMessage
+from nameko.amqp.settings import asks_for_tls, is_in_process, split_uri
 from nameko.amqp.transport import transport_class
-from nameko.constants import DEFAULT_SERIALIZER, DEFAULT_TRANSPORT_OPTIONS, PERSISTENT
+from nameko.constants import AMQP_SSL_CONFIG_KEY, DEFAULT_SERIALIZER, DEFAULT_TRANSPORT_OPTIONS, PERSISTENT
+from nameko.exceptions import ConfigurationError
 
 __all__ = ["Publisher", "UndeliverableMessage", "get_connection", "get_producer"]
 
@@ -59,14 +61,29 @@ def make_connection(
 ) -> kombu.Connection:
     """A kombu connection of the caller's own, not opened yet.
 
+    :param amqp_uri: one address, or several separated by `;`, all of which get TLS when one of them asks for it
     :param ssl: as for `AMQP_SSL`; TLS is verified unless it says otherwise
+    :raises ConfigurationError: when `ssl` is false and an address asks for TLS
     """
     options = dict(transport_options or DEFAULT_TRANSPORT_OPTIONS)
-    if amqp_uri.startswith("memory:"):
-        return kombu.Connection(amqp_uri, transport=transport_class(amqp_uri), transport_options=options)
-    if amqp_uri.startswith(("amqps:", "pyamqps:")):
-        ssl = True if ssl is None else ssl
-    return Connection(amqp_uri, transport="pyamqp", ssl=ssl, login_method=login_method, transport_options=options)
+    addresses = split_uri(amqp_uri)
+    uri = ";".join(addresses)
+    if is_in_process(uri):
+        return kombu.Connection(uri, transport=transport_class(uri), transport_options=options)
+    if asks_for_tls(addresses):
+        ssl = _tls(ssl)
+    return Connection(uri, transport="pyamqp", ssl=ssl, login_method=login_method, transport_options=options)
+
+
+def _tls(ssl: Any) -> Any:
+    if ssl is None:
+        return True
+    if not ssl and not isinstance(ssl, Mapping):
+        # The scheme does not count any more for kombu: it would send the password in clear.
+        raise ConfigurationError(
+            f"ssl ({AMQP_SSL_CONFIG_KEY}) is false, but the URI asks for TLS (amqps): leave one of them out."
+        )
+    return ssl
 
 
 class Publisher:

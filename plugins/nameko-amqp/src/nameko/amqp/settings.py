@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from inspect import signature
@@ -127,7 +127,7 @@ class AmqpSettings:
         uri = uri or config.get(AMQP_URI_CONFIG_KEY) or _default_uri()
         if not isinstance(uri, str):
             raise ConfigurationError(f"{AMQP_URI_CONFIG_KEY} must be a string, not {type(uri).__name__}.")
-        parts = [_check_uri(each, uri) for each in _split(uri)]
+        parts = [_check_uri(each, uri) for each in split_uri(uri)]
         ssl = config.get(AMQP_SSL_CONFIG_KEY) if ssl is _UNSET else ssl
         settings = cls(
             uri=uri,
@@ -146,12 +146,12 @@ class AmqpSettings:
     @cached_property
     def uris(self) -> tuple[str, ...]:
         """The brokers to try, one after the other."""
-        return tuple(_split(self.uri))
+        return tuple(split_uri(self.uri))
 
     @cached_property
     def in_process(self) -> bool:
         """Whether the broker lives in this process."""
-        return urlsplit(self.uris[0]).scheme in _MEMORY_SCHEMES
+        return is_in_process(self.uris[0])
 
     @property
     def masked_uri(self) -> str:
@@ -175,8 +175,19 @@ def given_config(owner: str, config: Mapping[str, Any] | None) -> Mapping[str, A
     return config
 
 
-def _split(uri: str) -> list[str]:
+def split_uri(uri: str) -> list[str]:
+    """The addresses in `uri`, which are separated by `;`."""
     return [each.strip() for each in uri.split(";") if each.strip()]
+
+
+def is_in_process(address: str) -> bool:
+    """Whether the broker at `address` lives in this process."""
+    return urlsplit(address).scheme in _MEMORY_SCHEMES
+
+
+def asks_for_tls(addresses: Iterable[str]) -> bool:
+    """Whether one of `addresses` does: then all get it, as the password may be the same for all."""
+    return any(urlsplit(each).scheme in _TLS_SCHEMES for each in addresses)
 
 
 @cache

@@ -20,6 +20,7 @@ from nameko.amqp import wire
 from nameko.amqp.answers import Answers
 from nameko.amqp.channels import Channel
 from nameko.amqp.green_transport import GreenTransport
+from nameko.amqp.settings import is_in_process
 
 
 class Connection(Answers, amqp.Connection):  # type: ignore[misc]
@@ -185,7 +186,7 @@ def make_connection(uri: str, options: dict[str, Any]) -> Any:
 
 def transport_class(uri: str) -> Any:
     """The kombu transport class for `uri`."""
-    if uri.startswith("memory:"):
+    if is_in_process(uri):
         from nameko.amqp.memory import Transport as InProcessTransport
 
         return InProcessTransport
