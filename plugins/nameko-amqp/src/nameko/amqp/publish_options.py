@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nameko.constants import NON_PERSISTENT, PERSISTENT
 from nameko.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from kombu import Exchange
 
 #: kombu's names of delivery modes, and what AMQP has for them.
 DELIVERY_MODES = {"transient": NON_PERSISTENT, "persistent": PERSISTENT}
@@ -92,3 +95,10 @@ def broker_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "delivery_mode":
             arguments[name] = DELIVERY_MODES.get(value, value)
     return arguments
+
+
+def exchange_name(exchange: Exchange | str | None) -> str:
+    """The name of an exchange that is given by itself, by name, or not at all (the default exchange)."""
+    if exchange is None:
+        return ""
+    return exchange if isinstance(exchange, str) else str(exchange.name)

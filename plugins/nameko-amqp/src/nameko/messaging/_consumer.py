@@ -13,13 +13,13 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from nameko.amqp._retry_wire import restore_origin
 from nameko.amqp.broker import Broker, Message, Subscription
+from nameko.amqp.publish_options import exchange_name
 from nameko.amqp.retrier import Outcome, Retrier
 from nameko.amqp.retry import Retry, check_declaration
 from nameko.concurrency import GreenletExit
 from nameko.exceptions import ConfigurationError, ContainerBeingKilled
 from nameko.extensions import Entrypoint
 from nameko.messaging._headers import HeaderDecoder
-from nameko.messaging._options import exchange_name
 from nameko.messaging._queue_consumer import QueueConsumer, overridden_prefetch
 
 if TYPE_CHECKING:

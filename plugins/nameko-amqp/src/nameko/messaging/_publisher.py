@@ -11,13 +11,12 @@ from kombu import Exchange, Queue
 
 from nameko.amqp.broker import Broker
 from nameko.amqp.publish import Publisher as KombuPublisher
-from nameko.amqp.publish_options import IN_SECONDS, broker_arguments, check_seconds, unknown_options
+from nameko.amqp.publish_options import IN_SECONDS, broker_arguments, check_seconds, exchange_name, unknown_options
 from nameko.amqp.settings import IN_PROCESS_URI
 from nameko.constants import AMQP_SSL_CONFIG_KEY, AMQP_URI_CONFIG_KEY, LOGIN_METHOD_CONFIG_KEY
 from nameko.exceptions import ConfigurationError
 from nameko.extensions import DependencyProvider
 from nameko.messaging._headers import HeaderEncoder
-from nameko.messaging._options import exchange_name
 from nameko.messaging._own_publisher import OwnPublisher
 from nameko.outgoing_calls import CallKind, OutgoingCall
 
