@@ -41,6 +41,7 @@ LOGGING: often
 max_worker: 5
 TRANSPORT_OPTIONS: {max_retries: 3}
 AMQP_SSL: true
+rpc_exchange: amq.direct
 """
 
 
@@ -107,6 +108,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
     ),
     "dates, decimals": Hidden("what is sent shows when it is"),
     "`NaN` and": Hidden("what is sent shows when it is"),
+    "a queue at its limit": Hidden("what the broker refuses shows when it does"),
     "large messages": Hidden("what is sent shows when it is"),
     "headers of a message": Hidden("what is sent shows when it is"),
     "HTTP: requests without": Hidden("what clients send shows when they do"),
@@ -127,6 +129,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
         "no such option: time_out (did you mean 'timeout'?)",
         service("from nameko.rpc import RpcProxy", attribute="other = RpcProxy('other', time_out=3)"),
     ),
+    "`rpc_exchange`": Reported("`rpc_exchange` `amq.direct` cannot carry RPC"),
     "`max_retries`": Reported("`max_retries` of `TRANSPORT_OPTIONS` is ignored", severity="note"),
     "`eventlet.monkey_patch()`": Reported(
         "does nothing in a service", service("import eventlet\neventlet.monkey_patch()"), "note"
@@ -134,6 +137,8 @@ LINES: dict[str, Reported | Refused | Hidden] = {
     "`sensitive_variables`": Reported(
         "`sensitive_variables` is deprecated", service(entrypoint="rpc(sensitive_variables='args')"), "note"
     ),
+    "publishing, dispatching or calling": Hidden("it is decided while a method runs"),
+    "a service class's constructor": Hidden("what a constructor raises shows when it does"),
     "a service that does not stop": EVERY_SERVICE,
     "the broker goes away": EVERY_SERVICE,
     "the broker is away at start": EVERY_SERVICE,

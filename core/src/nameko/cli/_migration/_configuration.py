@@ -14,6 +14,7 @@ from nameko.constants import (
     ACCEPT_CONFIG_KEY,
     AMQP_SSL_CONFIG_KEY,
     AMQP_URI_CONFIG_KEY,
+    RPC_EXCHANGE_CONFIG_KEY,
     SERIALIZER_CONFIG_KEY,
     TRANSPORT_OPTIONS_CONFIG_KEY,
 )
@@ -58,6 +59,7 @@ def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> It
             (AMQP_SSL_CONFIG_KEY if config.get(AMQP_SSL_CONFIG_KEY) else AMQP_URI_CONFIG_KEY),
             Difference(text, remedy),
         )
+    yield from _exchange_of_the_broker(config)
     for name in _RETRY_OPTIONS:
         if name in (config.get(TRANSPORT_OPTIONS_CONFIG_KEY) or ()):
             yield (
@@ -68,6 +70,16 @@ def _differences(config: Mapping[str, Any], keys: Mapping[str, ConfigKey]) -> It
                     "for the broker",
                 ),
             )
+
+
+def _exchange_of_the_broker(config: Mapping[str, Any]) -> Iterator[tuple[str, Difference]]:
+    exchange = str(config.get(RPC_EXCHANGE_CONFIG_KEY))
+    if exchange.startswith("amq.") and exchange != "amq.topic":
+        text = f"`{RPC_EXCHANGE_CONFIG_KEY}` `{exchange}` cannot carry RPC: it belongs to the broker"
+        yield (
+            RPC_EXCHANGE_CONFIG_KEY,
+            Difference(text, "nameko 3 refuses to start with it: give it another name, the same for all services"),
+        )
 
 
 def _verifies_more(config: Mapping[str, Any]) -> bool:
