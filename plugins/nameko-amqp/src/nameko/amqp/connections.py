@@ -41,9 +41,9 @@ BACKOFF_MAX_S = 5.0
 BACKOFF_MIN_S = 0.1
 #: The same when the broker has answered, and refused.
 BACKOFF_REFUSED_S = 6.0
-# After a connection that is lost sooner than this there is a pause, though a short one: whoever lets clients in only to
-# throw them out is not asked a hundred times a second.
-_BRIEF_S = 0.25
+#: A connection that is lost sooner than this is one more attempt that failed: whoever lets clients in only to throw
+#: them out is asked as seldom as one that is away.
+BRIEF_S = 0.25
 #: Seconds an orderly close may take.
 CLOSE_TIMEOUT_S = 0.5
 
@@ -94,6 +94,7 @@ class ManagedConnection:
         self._uris = cycle(settings.uris)
         self._failed: dict[str, Exception] = {}  # by URI: how the latest attempt has ended, since it was last up
         self._connected_before = False
+        self._up_at = 0.0  # monotonic
         self._log = LossLog(settings, role)
         self._thread = concurrency.spawn(self._run)
 
@@ -165,8 +166,10 @@ class ManagedConnection:
 
     @property
     def _refused(self) -> bool:
-        if self._connected_before:
-            return False
+        return not self._connected_before and self._all_refuse
+
+    @property
+    def _all_refuse(self) -> bool:
         refusals = [uri for uri, error in self._failed.items() if isinstance(error, REFUSALS)]
         return isinstance(self.error, ConfigurationError) or set(refusals) == set(self.settings.uris)
 
@@ -211,15 +214,19 @@ class ManagedConnection:
                 raw = self._connect(uri)
             except Exception as exc:
                 self._note_failure(uri, exc)
-                asked_all = failures + 1 >= len(self.settings.uris)
-                self._pause.wait(backoff_s(failures, refused=asked_all and isinstance(exc, REFUSALS)))
+                self._pause.wait(backoff_s(failures, refused=self._all_refuse))
+                failures += 1
+                continue
+            self._serve(raw)
+            if self._was_brief:
+                concurrency.sleep(backoff_s(failures))
                 failures += 1
             else:
                 failures = 0
-                up_at = monotonic()
-                self._serve(raw)
-                if monotonic() - up_at < _BRIEF_S:
-                    concurrency.sleep(backoff_s(0))
+
+    @property
+    def _was_brief(self) -> bool:
+        return monotonic() - self._up_at < BRIEF_S
 
     def _connect(self, uri: str) -> Any:
         settings = self.settings
@@ -271,6 +278,7 @@ class ManagedConnection:
 
     def _announce(self, raw: Any) -> None:
         self.raw = raw
+        self._up_at = monotonic()
         self.error = None
         self._failed.clear()
         self.reconnects += self._connected_before
@@ -287,7 +295,7 @@ class ManagedConnection:
     def _note_loss(self, error: Exception) -> None:
         self.error = error
         if self.state is not State.CLOSED:
-            self._log.lost(self.why_down)
+            self._log.lost(self.why_down, self._was_brief)
             self._set_state(State.LOST)
         self._tell_users("connection_lost", error)
 

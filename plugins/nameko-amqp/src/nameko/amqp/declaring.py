@@ -6,10 +6,14 @@ from typing import Any
 
 import kombu
 
+from amqp import spec
 from amqp.exceptions import AccessRefused, AMQPError, ChannelError, PreconditionFailed, RecoverableConnectionError
 from nameko.amqp._declared import Entity
 from nameko.amqp.errors import BrokerRefused
 from nameko.exceptions import ConfigurationError
+
+# What is said of a method that the broker closes the whole connection over.
+_DECLARING = frozenset([spec.Exchange.Declare, spec.Exchange.Bind, spec.Queue.Declare, spec.Queue.Bind])
 
 
 def declare(raw: Any, entity: Entity) -> None:
@@ -23,6 +27,14 @@ def declare(raw: Any, entity: Entity) -> None:
         entity(channel).declare()
     except ChannelError as exc:
         raise refused(entity, exc) from None
+    except (AMQPError, OSError):
+        error = getattr(raw, "closed_by", None)
+        if getattr(error, "method_sig", None) in _DECLARING:  # an unknown type of exchange, for one
+            raise ConfigurationError(
+                f"{_kind(entity)} `{entity.name}` cannot be declared: {_reply(error)}; "
+                "does the broker lack a plugin for it?"
+            ) from None
+        raise
     finally:
         close_channel(channel)
 
@@ -46,8 +58,7 @@ def close_channel(channel: Any) -> None:
 
 def refused(entity: Entity, error: ChannelError) -> Exception:
     """The error to raise for an entity that the broker refuses: in words of the configuration where it is that."""
-    kind = "queue" if isinstance(entity, kombu.Queue) else "exchange"
-    reply = " ".join((getattr(error, "reply_text", "") or str(error)).split())
+    kind, reply = _kind(entity), _reply(error)
     if isinstance(error, PreconditionFailed):
         return ConfigurationError(
             f"{kind} `{entity.name}` exists with other properties than it is declared with here: {reply}; "
@@ -58,3 +69,11 @@ def refused(entity: Entity, error: ChannelError) -> Exception:
             f"{kind} `{entity.name}` is not for this user: {reply}; see `rabbitmqctl list_permissions -p VHOST`."
         )
     return error  # type: ignore[no-any-return]
+
+
+def _kind(entity: Entity) -> str:
+    return "queue" if isinstance(entity, kombu.Queue) else "exchange"
+
+
+def _reply(error: Any) -> str:
+    return " ".join((getattr(error, "reply_text", "") or str(error)).split())

@@ -14,12 +14,7 @@ from itertools import takewhile
 from time import monotonic
 from typing import Any
 
-from amqp.exceptions import (
-    AMQPError,
-    ChannelError,
-    FrameSyntaxError,
-    IrrecoverableConnectionError,
-)
+from amqp.exceptions import AMQPError, ChannelError, FrameSyntaxError
 from nameko import concurrency
 from nameko.amqp._declared import DeclaredEntities, Entity
 from nameko.amqp.connections import ManagedConnection
@@ -51,6 +46,7 @@ class ConfirmingPublisher:
         self._waiting: deque[Publication] = deque()  # for the channel, or for the broker to take messages
         self._suspects: deque[Publication] = deque()  # one of them made the broker close the channel
         self._alone: Publication | None = None  # the suspect that is under way
+        self._given_up_tag = 0  # of the latest message that was given up, until the broker says something of it
         self.declared = DeclaredEntities()
         self._setting_up: Any = None
         self._sweep_timer: Any = None
@@ -108,11 +104,6 @@ class ConfirmingPublisher:
             concurrency.sleep(0.005)
         return True
 
-    @property
-    def ready(self) -> bool:
-        """Whether a message would be sent at once."""
-        return self._may_send
-
     # -- sending
 
     @property
@@ -136,6 +127,8 @@ class ConfirmingPublisher:
         except (FrameSyntaxError, TypeError, ValueError) as exc:  # not encoded: the broker does not count it
             del self._in_flight[tag]
             self._next_tag = tag
+            if self._alone is publication:
+                self._alone = None
             _settle_aside(publication, exc)
         except (AMQPError, OSError):  # the reader finds out as well, and all of it is sent again
             pass
@@ -176,6 +169,8 @@ class ConfirmingPublisher:
         else:
             tags = [delivery_tag] if delivery_tag in self._in_flight else []
         taken = [self._in_flight.pop(tag) for tag in tags]
+        if delivery_tag == self._given_up_tag or (multiple and delivery_tag > self._given_up_tag):
+            self._given_up_tag = 0
         if self._alone is not None and self._alone in taken:
             self._alone = None
             self._pump()
@@ -185,22 +180,17 @@ class ConfirmingPublisher:
         # A return names no delivery tag. Returns come in the order of publishing, and each before the confirm of its
         # message: so it is the first that fits, among those not confirmed yet. Only of equal messages, one of which
         # has a queue to go to and the other has not, the wrong one could be taken: nobody can tell them apart.
-        given_up = False
         for publication in self._in_flight.values():
-            if publication.done:
-                given_up = given_up or (publication.exchange, publication.routing_key) == (exchange, routing_key)
-            elif (
+            if (
                 publication.mandatory
+                and not publication.done
                 and publication.returned is None
                 and publication.is_returned_as(exchange, routing_key, message)
             ):
                 reason = getattr(error, "reply_text", None) or "no route"
                 publication.returned = UndeliverableMessage(f"undeliverable: {reason} ({publication})")
                 return
-        if not given_up:
-            _log.warning(
-                "the broker returned a message that nobody waits for (exchange `%s`, key `%s`)", exchange, routing_key
-            )
+        _log.debug("the broker returned a message that was given up (exchange `%s`, key `%s`)", exchange, routing_key)
 
     # -- the channel's life
 
@@ -210,17 +200,7 @@ class ConfirmingPublisher:
 
     def connection_lost(self, error: Exception) -> None:
         """Whatever was under way waits for the next connection."""
-        culprit = None
-        if _is_over_what_was_sent(error):
-            # Each is sent alone on the next connection. The one over which that is closed as well is given up.
-            culprit = self._alone
-            for publication in self._in_flight.values():
-                publication.suspect = True
-        if culprit is not None:
-            self._in_flight.clear()
         self._forget_channel()
-        if culprit is not None:
-            culprit.settle(error)
 
     def connection_relieved(self) -> None:
         """The broker takes messages again."""
@@ -268,7 +248,7 @@ class ConfirmingPublisher:
         if self._channel is None:
             return
         in_flight = list(self._in_flight.values())
-        culprit = in_flight[0] if len(in_flight) == 1 else None
+        culprit = in_flight[0] if len(in_flight) == 1 and not self._given_up_tag else None
         if culprit is None:
             suspects = [each for each in in_flight if f"'{each.exchange}'" in str(error)] or in_flight
             for publication in suspects:
@@ -286,6 +266,7 @@ class ConfirmingPublisher:
         # What was under way is sent again on the next channel, before everything that has come since.
         self._channel = None
         self._alone = None
+        self._given_up_tag = 0
         again = [each for each in self._in_flight.values() if not each.done]
         self._in_flight.clear()
         for publication in again:
@@ -313,9 +294,24 @@ class ConfirmingPublisher:
                 _settle_aside(publication, self._timeout_of(publication))
             elif publication.deadline < earliest:
                 earliest = publication.deadline
-        self._waiting = deque(each for each in self._waiting if not each.done and each.deadline > now)
+        self._forget_given_up(now)
         if earliest < self._sweep_at:
             self._schedule_sweep(earliest)
+
+    def _forget_given_up(self, now: float) -> None:
+        # The broker may never say anything of them: a quorum queue without a majority confirms nothing.
+        def is_given_up(publication: Publication) -> bool:
+            return publication.done or publication.deadline <= now
+
+        given_up = [tag for tag, each in self._in_flight.items() if is_given_up(each)]
+        for tag in given_up:
+            del self._in_flight[tag]
+        self._given_up_tag = max([self._given_up_tag, *given_up])
+        self._waiting = deque(each for each in self._waiting if not is_given_up(each))
+        self._suspects = deque(each for each in self._suspects if not is_given_up(each))
+        if self._alone is not None and is_given_up(self._alone):
+            self._alone = None
+            self._pump()
 
     def _timeout_of(self, publication: Publication) -> PublishTimeout:
         if self._connection.blocked is not None:
@@ -331,8 +327,3 @@ class ConfirmingPublisher:
 def _settle_aside(publication: Publication, error: BaseException) -> None:
     # Who is told may log, and a log handler may wait: neither the hub must, nor whoever sends the next message.
     concurrency.spawn_detached(publication.settle, error)
-
-
-def _is_over_what_was_sent(error: Exception) -> bool:
-    # Whether the broker says that it has closed the connection because of what it was sent on it.
-    return isinstance(error, IrrecoverableConnectionError) and error.method_sig is not None
