@@ -83,7 +83,8 @@ class StopSignals:
         self._listener.kill()
         _os.close(self._read_fd)
         _os.close(self._write_fd)
-        self._deadline.lift()
+        if not self._supervisor.is_supervised:  # there, nobody else could end a process whose exit hangs
+            self._deadline.lift()
 
     @property
     def received(self) -> bool:

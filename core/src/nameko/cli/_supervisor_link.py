@@ -93,6 +93,8 @@ class SupervisorLink:
         if self._socket is None:
             return
         while self._hear():
+            if self._told_to_kill:  # the signal's handler may have found that taken, and not yet noted
+                os.kill(os.getpid(), signal.SIGTERM)
             self._concurrency.wait_readable(self._socket)
         from logging import getLogger  # not for commands that have nothing to do with processes
 
