@@ -110,6 +110,12 @@ def test_tls_by_scheme_or_key():
         ({"AMQP_URI": "pyamqp://u:s3;cret@host//"}, r"`pyamqp://u:\*{8}@host//`: the port"),
         ({"AMQP_URI": "pyamqp://u:3;s3cret:x@host//"}, r"`pyamqp://u:\*{8}@host//`: it has no scheme"),
         ({"AMQP_URI": "pyamqp://u:s@s3/cret@host//"}, r"`pyamqp://u:\*{8}@host//`: there is an `@` behind the host"),
+        (
+            {"AMQP_URI": "pyamqp://host/v?connection_attempts=3"},
+            "there is no option `connection_attempts` for its query",
+        ),
+        ({"AMQP_URI": "pyamqp://host/v?heartbeat=abc"}, "`heartbeat` in its query is not a number"),
+        ({"AMQP_URI": "pyamqp://host/v?login_method=FOO"}, "`login_method` in its query is not one of AMQPLAIN"),
         ({"AMQP_URI": "pyamqp://u:3/s3cret@host//"}, r"`pyamqp://u:\*{8}@host//`: there is an `@` behind the host"),
         ({"AMQP_URI": "s3cret:x@host"}, "`<not a URI>`: it has no scheme"),
         ({"AMQP_URI": "pyamqp://a:b@h1;pyamqp://u:s3cret"}, r"`pyamqp://a:\*{8}@h1;pyamqp://u:\*{8}`: the port"),

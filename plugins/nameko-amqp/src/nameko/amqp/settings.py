@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from inspect import signature
+from itertools import starmap
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from nameko.config import config as global_config
 from nameko.constants import (
@@ -224,6 +225,17 @@ def _problem(uri: str, parts: SplitResult) -> str | None:
     parts.port  # noqa: B018  (parsed, and checked, on access)
     if "@" in parts.path + parts.query + parts.fragment:
         return "there is an `@` behind the host"  # of a password with a slash, or of a virtual host
+    return next(filter(None, starmap(_problem_of_option, parse_qsl(parts.query, keep_blank_values=True))), None)
+
+
+def _problem_of_option(name: str, value: str) -> str | None:
+    # What kombu would take for an argument: it fails at each attempt to connect with one that it does not know.
+    if name == "heartbeat" and not value.isdecimal():
+        return "`heartbeat` in its query is not a number of seconds"
+    if name == "login_method" and value not in _LOGIN_METHODS:
+        return f"`login_method` in its query is not one of {', '.join(sorted(_LOGIN_METHODS))}"
+    if name not in ("heartbeat", "login_method") and not name.startswith("ssl"):
+        return f"there is no option `{name}` for its query; the configuration has {TRANSPORT_OPTIONS_CONFIG_KEY}"
     return None
 
 
