@@ -68,6 +68,14 @@ class Service:
     def none_payload(self, request: Request) -> Any:
         return None
 
+    @http("GET", "/dict")
+    def dict_payload(self, request: Request) -> Any:
+        return {"token": "the secret of the service"}
+
+    @http("GET", "/status-and-dict")
+    def status_and_dict(self, request: Request) -> Any:
+        return 200, {"token": "the secret of the service"}
+
     @http("GET", "/four")
     def four_tuple(self, request: Request) -> Any:
         return 200, {}, "", ""
@@ -166,11 +174,19 @@ def test_response_result(service):
     assert response.headers["content-type"] == "text/x-tea; charset=utf-8"
 
 
-@pytest.mark.parametrize(("path", "shown"), [("/bytes", "b'bytes'"), ("/none", "None"), ("/four", "(200, {}, '', '')")])
-def test_payload_that_is_no_string(service, path, shown):
-    response = service.get(path)
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/bytes", "bytes"), ("/none", "NoneType"), ("/four", "tuple"), ("/dict", "dict"), ("/status-and-dict", "dict")],
+)
+def test_of_a_payload_that_is_no_string_the_client_learns_the_type_and_an_id(service, caplog, path, kind):
+    with caplog.at_level(logging.ERROR):
+        response = service.get(path)
     assert response.status == 500
-    assert response.text == f"Error: TypeError: Payload must be a string. Got `{shown}`\n"
+    match = re.fullmatch(rf"Error: TypeError: Payload must be a string, not {kind}: ([0-9a-f]{{16}})\n", response.text)
+    assert match
+    (logged,) = [record.getMessage() for record in caplog.records if match[1] in record.getMessage()]
+    assert re.search(rf"service\.\w+ failed: \w+: Payload must be a string, not {kind}", logged)
+    assert "the secret of the service" not in caplog.text
 
 
 def test_unexpected_exception_tells_an_id_and_nothing_else(service, caplog):

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 from nameko.containers import WorkerContext
 from nameko.exceptions import BadRequest, ConfigurationError, ContainerBeingKilled, serialize
 from nameko.extensions import Entrypoint, ExcInfo
-from nameko.web._failures import internal_server_error
+from nameko.web._failures import internal_server_error, log_error
 from nameko.web._lazy import LazyHeaders, LazyResponse
 from nameko.web._outcome import Outcome
 from nameko.web.server import WebServer
@@ -30,7 +30,8 @@ class _NotAString(TypeError):
     """A payload that is no string: the one unexpected error whose text is the client's to see, as it is our own."""
 
     def __init__(self, payload: object) -> None:
-        super().__init__(f"Payload must be a string. Got `{payload!r}`")
+        # Not the payload itself: it may be a secret.
+        super().__init__(f"Payload must be a string, not {type(payload).__name__}")
 
 
 class HttpRequestHandler(Entrypoint):
@@ -104,7 +105,7 @@ class HttpRequestHandler(Entrypoint):
             result, exc = outcome.wait()
             if exc is None:
                 return self.response_from_result(result)
-        except (BadRequest, HTTPException, ContainerBeingKilled, _NotAString) as caught:
+        except (BadRequest, HTTPException, ContainerBeingKilled) as caught:
             exc = caught
         except Exception as caught:
             _log.exception("%r could not answer %s %s", self, request.method, request.path)
@@ -147,17 +148,18 @@ class HttpRequestHandler(Entrypoint):
 
         Exceptions that are expected, or `BadRequest`, are the client's fault: status 400, with their type and text.
         Those of werkzeug (`NotFound`, ...) are answered as what they are. With anything else the client gets status 500
-        and an id, under which the log has the rest.
+        and an id, under which the log has the rest; that a payload is no string it is told, too.
         """
         if isinstance(exc, (self.expected_exceptions, BadRequest)):
             return _error_response(400, type(exc).__name__, serialize(exc)["value"])
-        if isinstance(exc, _NotAString):
-            return _error_response(500, "TypeError", str(exc))
         if isinstance(exc, HTTPException):
             return exc.get_response()
         if isinstance(exc, ContainerBeingKilled):
             return Response("Error: Service Unavailable\n", status=503, mimetype="text/plain")
-        return internal_server_error(exc, f"{self.container.service_name}.{self.method_name}", traceback=False)
+        what = f"{self.container.service_name}.{self.method_name}"
+        if isinstance(exc, _NotAString):
+            return _error_response(500, "TypeError", f"{exc}: {log_error(exc, what, traceback=False)}")
+        return internal_server_error(exc, what, traceback=False)
 
 
 def _error_response(status: int, exc_type: str, value: str) -> Response:
