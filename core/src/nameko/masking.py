@@ -18,8 +18,12 @@ _URI_IN_TEXT = re.compile(rf"\b{_SCHEME}\S*?(?=[)\]}}>'\"`,.:;!?]*(?:\s|$))", re
 # `user:password@host`, the scheme forgotten or mistyped.
 _PASSWORD_IN_TEXT = re.compile(r"(?<![\w/])([\w.+%\-]+:)(?!//)\S+(?=@)")
 _BETWEEN_URIS = re.compile(rf"\s*;\s*(?={_SCHEME})", re.IGNORECASE)
-# What stands where the port would be and is none, with all that follows: a password whose host was forgotten.
+# What stands where the port would be and is none, with all that follows: a password, whose host was forgotten.
 _NO_PORT = re.compile(r"\A(\[[^\]]*\]:|[^:/?#\[]*:)(?!\d{0,5}(?:[/?#]|$)).*", re.DOTALL)
+# What follows a `;` there and is no URI.
+_NO_URI = re.compile(r"\A([^;/?#]*;).+", re.DOTALL)
+# What stands before the last `@`: a user, what may have been meant for a colon, and the password.
+_CREDENTIALS = re.compile(r"\A([^:/?#;@\s]*)(:|[/?#;@\s](?=.)).*", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&;][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
 
 
@@ -43,10 +47,13 @@ def _mask_one_uri(uri: str) -> str:
     # By hand, since this must work for exactly those that cannot be parsed.
     scheme, separator, rest = uri.partition("://")
     credentials, at, place = rest.rpartition("@")
-    if at:
-        user, colon, _ = credentials.partition(":")
-        return f"{scheme}{separator}{user}{colon and colon + MASK}@{_mask_query(place)}"
-    return scheme + separator + _mask_query(_NO_PORT.sub(rf"\1{MASK}", rest))
+    return scheme + separator + _CREDENTIALS.sub(rf"\1\2{MASK}", credentials) + at + _mask_place(place)
+
+
+def _mask_place(place: str) -> str:
+    for pattern in (_NO_PORT, _NO_URI):
+        place = pattern.sub(rf"\1{MASK}", place)
+    return _mask_query(place)
 
 
 def _mask_query(text: str) -> str:
