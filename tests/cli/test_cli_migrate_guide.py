@@ -95,6 +95,7 @@ LINES: dict[str, Reported | Refused | Hidden] = {
     "an RPC method raises": Hidden("what a method raises shows when it does"),
     "HTTP address": Reported("listens on 127.0.0.1:8000", HTTP_SERVICE),
     "HTTP: an exception of werkzeug": Reported("such as `NotFound`, it has the status", HTTP_SERVICE, "note"),
+    "HTTP: a method that": Hidden("what a method returns shows when it does"),
     "HTTP: an exception that": Reported("the answer is 500 with an id", HTTP_SERVICE, "note"),
     "a failing event": Reported(
         "after a delay that grows",
