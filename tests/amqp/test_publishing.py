@@ -260,6 +260,32 @@ def test_a_header_of_an_unknown_type_is_refused_before(make_broker, rabbitmq_uri
     publish(broker, 1)
 
 
+class Token:
+    def __repr__(self):
+        return "the secret"
+
+
+UNKNOWN = [Token(), [Token()], {"a": Token()}, [{"a\n[value: ": [1, (Token(),)]}]]
+
+
+@pytest.mark.parametrize("value", UNKNOWN)
+def test_a_header_of_an_unknown_type_is_named_with_its_type(make_broker, rabbitmq_uri, value):
+    broker = make_broker(rabbitmq_uri)
+    broker.declare(EXCHANGE)
+    with pytest.raises(FrameSyntaxError) as caught:
+        publish(broker, 1, headers={"to\nken": value})
+    assert caught.value.reply_text == r"headers cannot be encoded: `to\nken`: AMQP has no type for Token"
+
+
+@pytest.mark.parametrize("value", [*UNKNOWN, 2**70, [{"a": -(2**70)}]])
+def test_the_value_of_a_header_that_cannot_be_encoded_is_not_shown(make_broker, broker_uri, value):
+    broker = make_broker(broker_uri)
+    broker.declare(EXCHANGE)
+    with pytest.raises((FrameSyntaxError, ValueError)) as caught:
+        publish(broker, 1, headers={"to\nken": value})
+    assert not re.search(rf"the secret|{2**70}|\n", str(caught.value))
+
+
 def test_headers_that_exceed_a_frame_are_refused_before(make_broker, broker_uri, eventually):
     """A content header is one frame; RabbitMQ closes the connection over a bigger one, and everybody else's with it."""
     broker, messages = make_broker(broker_uri), []

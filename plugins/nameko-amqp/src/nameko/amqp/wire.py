@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from amqp.exceptions import FrameError, FrameSyntaxError, UnexpectedFrame
 from amqp.serialization import decode_properties_basic, dumps
@@ -131,7 +131,7 @@ def _table(_: str, headers: Any) -> bytes:
             parts += (_short_string("header name", name), _field(value))
     except (FrameSyntaxError, StructError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
         reason = getattr(exc, "reply_text", exc)
-        raise FrameSyntaxError(f"headers cannot be encoded: `{str(name)[:50]}`: {reason}") from None
+        raise FrameSyntaxError(f"headers cannot be encoded: `{repr(str(name)[:50])[1:-1]}`: {reason}") from None
     fields = b"".join(parts)
     return _long_size.pack(len(fields)) + fields
 
@@ -147,9 +147,16 @@ def _field(value: Any) -> bytes:
         return b"A%b%b" % (_long_size.pack(len(items)), items)
     try:
         table: bytes = dumps("F", [{"": value}])
-    except FrameSyntaxError as exc:
-        raise FrameSyntaxError(exc.reply_text.replace(" for key b''", "")) from None
+    except FrameSyntaxError:  # its text shows the value, which may be a secret
+        _refuse(value)
     return table[5:]  # after the size of the table and an empty name
+
+
+def _refuse(value: Any) -> NoReturn:
+    # Whatever within the value is to blame is refused first.
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _field(item)
+    raise FrameSyntaxError(f"AMQP has no type for {type(value).__name__}") from None
 
 
 # In the order of their flags (1.8.1).

@@ -232,12 +232,12 @@ def _wire_value(key: str, value: Any) -> Any:
     if isinstance(value, int):
         _check_64_bits(key, value)
         return int(value)
-    raise FrameSyntaxError(f"Table type {type(value)!r} for key {key!r} not handled by amqp. [value: {value!r}]")
+    raise FrameSyntaxError(f"Table type {type(value)!r} for key {key!r} not handled by amqp.")
 
 
 def _check_64_bits(key: str, value: int) -> None:
     if not -(2**63) <= value < 2**63:
-        raise ValueError(f"header `{key}`: {value} does not fit into 64 bits")
+        raise ValueError(f"header {key!r}: the integer does not fit into 64 bits")
 
 
 def _text_if_possible(value: bytes) -> str | bytes:
