@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from amqp import Message
@@ -29,6 +29,7 @@ from nameko.messaging import consume
 Eventually = Callable[..., Any]
 Run = Callable[..., Any]
 
+API_WITHOUT_USER = f"http://{MANAGEMENT_URL.rpartition('@')[2]}"
 QUEUE = Queue("to-pack", exchange=Exchange("orders", type="topic"), routing_key="paid")
 
 
@@ -130,6 +131,48 @@ class TestList:
         assert listed.err.count("\n") == 1
         assert "name the queues" in listed.err
         assert nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", "ftp:x").status == 1
+
+    @pytest.mark.parametrize(
+        ("password", "vhost", "status"), [("s3cret", "", 401), ("", "/no-such-vhost", 404)], ids=["401", "404"]
+    )
+    def test_an_api_that_refuses_is_a_matter_of_the_uri(
+        self, nameko: Run, rabbitmq_uri: str, password: str, vhost: str, status: int
+    ) -> None:
+        Management().require()
+        uri = urlsplit(rabbitmq_uri)
+        credentials = f"{uri.username}:{password or uri.password}"
+        broker = f"pyamqp://{credentials}@{uri.hostname}:{uri.port or 5672}{vhost or uri.path}"
+        listed = nameko("amqp", "dead", "list", "--broker", broker, "--management", API_WITHOUT_USER)
+        assert listed.status == 1
+        assert f"HTTP Error {status}" in listed.err
+        assert listed.err.endswith("): check user, password and virtual host in AMQP_URI.\n")
+
+    def test_an_api_that_refuses_whom_its_url_names(self, nameko: Run, rabbitmq_uri: str) -> None:
+        Management().require()
+        url = API_WITHOUT_USER.replace("://", "://guest:s3cret@")
+        listed = nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", url)
+        remedy = "check user and password in --management, and the virtual host in AMQP_URI."
+        assert (listed.status, listed.err.count("s3cret")) == (1, 0)
+        assert listed.err.endswith(f"): {remedy}\n")
+
+    def test_a_broker_that_refuses_is_named_once(self, nameko: Run, rabbitmq_uri: str) -> None:
+        broker = rabbitmq_uri.rpartition("/")[0] + "/no-such-vhost"
+        listed = nameko("amqp", "dead", "list", "to-pack", "--broker", broker)
+        assert (listed.status, listed.err.count("/no-such-vhost")) == (1, 1)
+        assert listed.err.startswith("Error: the broker pyamqp://")
+        assert listed.err.endswith("check user, password and virtual host in AMQP_URI\n")
+
+    def test_a_broker_that_is_not_there_is_named_once(self, nameko: Run) -> None:
+        listed = nameko("amqp", "dead", "list", "to-pack", "--broker", "pyamqp://127.0.0.1:1/")
+        assert listed.status == 1
+        assert listed.err.startswith("Error: the broker pyamqp://127.0.0.1:1/ cannot be reached: ")
+
+    def test_a_broker_whose_tls_fails_is_named(self, nameko: Run, rabbitmq_uri: str) -> None:
+        uri = urlsplit(rabbitmq_uri)
+        broker = f"amqps://{uri.hostname}:{uri.port or 5672}"
+        listed = nameko("amqp", "dead", "list", "to-pack", "--broker", broker)
+        assert listed.status == 1
+        assert listed.err.startswith(f"Error: no use of {broker}: [SSL")
 
     def test_no_port_that_is_a_password_is_shown(self, nameko: Run, rabbitmq_uri: str) -> None:
         listed = nameko("amqp", "dead", "list", "--broker", rabbitmq_uri, "--management", "http://guest:s3cret")

@@ -32,10 +32,10 @@ from nameko.amqp._retry_wire import (
     without_marks,
 )
 from nameko.amqp.blocking import BlockingClient, Deadline
-from nameko.amqp.errors import UndeliverableMessage
+from nameko.amqp.errors import CHECK_CREDENTIALS, UndeliverableMessage
 from nameko.amqp.messages import Message
 from nameko.amqp.serializers import Codecs
-from nameko.amqp.settings import AmqpSettings
+from nameko.amqp.settings import AmqpSettings, mask_uri
 from nameko.amqp.tls import make_context
 from nameko.exceptions import CommandError
 
@@ -162,9 +162,17 @@ def _client(settings: AmqpSettings) -> Iterator[BlockingClient]:
     except TimeoutError as exc:
         raise CommandError(f"{settings.masked_uri} does not answer in time.") from exc
     except (AMQPError, OSError) as exc:
-        raise CommandError(f"no use of {settings.masked_uri}: {exc}") from exc
+        raise CommandError(_failure(settings, exc)) from exc
     finally:
         client.close()
+
+
+def _failure(settings: AmqpSettings, exc: Exception) -> str:
+    # Of an OSError without its number, which would stand before the sentence.
+    text = str((isinstance(exc, OSError) and exc.strerror) or exc)
+    # What fails while connecting names the broker, or the one of several that has refused.
+    named = any(mask_uri(uri) in text for uri in settings.uris)
+    return text if named else f"no use of {settings.masked_uri}: {text}"
 
 
 def _count(client: BlockingClient, name: str) -> int:
@@ -220,11 +228,19 @@ def _ask_management(settings: AmqpSettings, url: str | None) -> list[str]:
         with _opener(settings).open(request, timeout=_TIMEOUT_S) as response:
             queues = json.load(response)
     except (OSError, ValueError) as exc:  # urllib's own errors are among them
+        remedy = _management_remedy(exc, has_user=target.username is not None)
         raise CommandError(
-            f"the management API at {place} does not say which queues there are ({exc}): name the queues, or the API "
-            "with --management URL."
+            f"the management API at {place} does not say which queues there are ({exc}): {remedy}."
         ) from exc
     return [each["name"] for each in queues if each["name"].endswith(DEAD_SUFFIX)]
+
+
+def _management_remedy(exc: Exception, has_user: bool) -> str:
+    if not isinstance(exc, urllib.error.HTTPError) or exc.code not in (401, 404):
+        return "name the queues, or the API with --management URL"
+    if has_user:
+        return "check user and password in --management, and the virtual host in AMQP_URI"
+    return CHECK_CREDENTIALS
 
 
 def _management_url(settings: AmqpSettings, url: str | None) -> SplitResult:
