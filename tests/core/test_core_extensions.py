@@ -187,6 +187,11 @@ def test_expected_exceptions_must_be_exception_classes(wrong):
         Trigger(expected_exceptions=wrong)
 
 
+def test_a_name_in_place_of_an_exception_class_is_shown_whole():
+    with pytest.raises(ConfigurationError, match="takes exception classes, not 'ValueError'"):
+        Trigger(expected_exceptions="ValueError")  # type: ignore[arg-type]
+
+
 def test_an_entrypoint_that_does_not_call_super_init_has_the_defaults():
     class Careless(Entrypoint):
         def __init__(self) -> None:

@@ -229,7 +229,7 @@ def _unknown_arguments(cls: type, kwargs: Mapping[str, Any]) -> str:
 def _exception_classes(
     declared: type[BaseException] | Sequence[type[BaseException]], declared_on: str
 ) -> type[BaseException] | tuple[type[BaseException], ...]:
-    classes = (declared,) if isinstance(declared, type) else tuple(declared)
+    classes = (declared,) if isinstance(declared, (type, str)) else tuple(declared)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise ConfigurationError(f"{declared_on}: expected_exceptions takes exception classes, not {cls!r}.")
