@@ -280,6 +280,16 @@ def test_a_module_that_does_not_import_is_a_finding(project: Any, check: Check) 
     assert done.returncode == 1
 
 
+def test_the_remedy_for_a_script_that_fails_on_import_fits_a_script(project: Any, check: Check) -> None:
+    project.write("script.py", "import sys\nimport nameko\nsys.exit('no arguments')\n")
+
+    (remedy,) = [remedy for what, remedy in findings(check("script").stdout)["script"] if "cannot be imported" in what]
+
+    assert "a service" in remedy
+    assert '`if __name__ == "__main__":`' in remedy
+    assert "in the same way" not in remedy
+
+
 def test_a_module_that_is_no_python_is_a_finding(project: Any, check: Check) -> None:
     project.write("service.py", "import nameko.rpc\ndef broken(:\n")
 

@@ -180,9 +180,10 @@ def new_plugin(**options: Any) -> None:
 def migrate_check(ctx: click.Context, /, **options: Any) -> int:
     """Import services that were written for nameko 2.14 and say what is different: where, and what to do about it.
 
-    Nothing is started. Give the configuration with --config to have it checked too. A finding is an `action`, which
-    needs a change or a decision, or a `note`, which needs neither unless somebody relies on what was. Status 1 when
-    there are actions.
+    Nothing is started. Importing a module runs what stands outside functions, so a script needs
+    `if __name__ == "__main__":` before it is named here. Give the configuration with --config to have it checked too.
+    A finding is an `action`, which needs a change or a decision, or a `note`, which needs neither unless somebody
+    relies on what was. Status 1 when there are actions.
     """
     from nameko.cli import migrate_check as implementation
 

@@ -45,7 +45,8 @@ def _remedy(failure: CommandError) -> str:
         return "pip install 'setuptools<81', the last ones that have it"
     if isinstance(failure, ModuleFailsError):
         return (
-            "`nameko run` fails here in the same way: mend it, and check again, as no service in it has been looked at"
+            "mend it where it is a service, as `nameko run` imports it too; in a script, put what it does below "
+            '`if __name__ == "__main__":`; then check again, as no service in it has been looked at'
         )
     return "name it as `nameko run` takes it: MODULE or MODULE:CLASS, found from the current directory on"
 
