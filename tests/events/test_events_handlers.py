@@ -557,7 +557,20 @@ def test_dispatcher_whose_seconds_are_none(option: str, value: Any, start_contai
         @dummy
         def sell(self) -> None: ...
 
-    refused = rf"EventDispatcher \[shop.dispatch\].*: {option} must be a number of seconds, not {value!r}"
+    refused = rf"^shop\.dispatch: {option} must be a number of seconds, not {value!r}"
+    with pytest.raises(ConfigurationError, match=refused):
+        start_container(Shop, {"AMQP_URI": memory_uri})
+
+
+def test_dispatcher_with_an_option_that_there_is_not(start_container: Start, memory_uri: str) -> None:
+    class Shop:
+        name = "shop"
+        dispatch = EventDispatcher(user_confirms=True)
+
+        @dummy
+        def sell(self) -> None: ...
+
+    refused = r"^shop\.dispatch: EventDispatcher has no option `user_confirms` \(did you mean 'use_confirms'\?\)\.$"
     with pytest.raises(ConfigurationError, match=refused):
         start_container(Shop, {"AMQP_URI": memory_uri})
 

@@ -249,7 +249,7 @@ def test_configuration_may_be_the_process_wide_one(rabbitmq_uri: str, tap: Tap) 
 
 
 def test_option_that_there_is_not_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match="no option prioritty, retrry"):
+    with pytest.raises(TypeError, match=r"no option `prioritty` \(did you mean 'priority'\?\), `retrry`"):
         event_dispatcher({}, prioritty=3, retrry=True, priority=3)
 
 

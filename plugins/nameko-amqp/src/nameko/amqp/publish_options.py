@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from nameko.constants import NON_PERSISTENT, PERSISTENT
 from nameko.exceptions import ConfigurationError
+from nameko.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from kombu import Exchange
@@ -74,9 +75,12 @@ def check_seconds(owner: str, options: Mapping[str, Any], names: Iterable[str]) 
             raise ConfigurationError(f"{owner}: {name} must be a number of seconds, not {value!r}.")
 
 
-def unknown_options(options: Mapping[str, Any]) -> list[str]:
-    """The names among `options` that mean nothing, sorted."""
-    return [] if options.keys() <= _KNOWN else sorted(options.keys() - _KNOWN)
+def unknown_options(options: Mapping[str, Any]) -> str:
+    """The names among `options` that mean nothing, sorted, each with what may have been meant; empty for none."""
+    if options.keys() <= _KNOWN:
+        return ""
+    useful = sorted(_KNOWN - _NO_LONGER_NEEDED)
+    return ", ".join(f"`{name}`{did_you_mean(name, useful)}" for name in sorted(options.keys() - _KNOWN))
 
 
 def broker_arguments(options: Mapping[str, Any]) -> dict[str, Any]:

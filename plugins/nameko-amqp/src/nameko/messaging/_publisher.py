@@ -93,9 +93,10 @@ class Publisher(HeaderEncoder, DependencyProvider):
             self._own_publisher = self._make_own_publisher()
             self._own_publisher.declare_all()
             return
+        where = f"{self.container.service_name}.{self.attr_name}"
         if unknown := unknown_options(self.options):
-            raise ConfigurationError(f"{self!r}: no such option: {', '.join(unknown)}.")
-        check_seconds(repr(self), self.options, IN_SECONDS)
+            raise ConfigurationError(f"{where}: {type(self).__name__} has no option {unknown}.")
+        check_seconds(where, self.options, IN_SECONDS)
         self._arguments = {"routing_key": "", "serializer": self.serializer, **broker_arguments(self.options)}
         self.broker.declare(*self._entities())
 
@@ -154,7 +155,7 @@ class Publisher(HeaderEncoder, DependencyProvider):
             self._own_publisher.publish(msg, own_headers, options)
             return
         if unknown := unknown_options(options):
-            raise TypeError(f"publish() has no option {', '.join(unknown)}")
+            raise TypeError(f"publish() has no option {unknown}")
         if options.get("declare"):
             self.broker.declare_for_message(*options["declare"])
         arguments = self._arguments_for(options)

@@ -75,7 +75,7 @@ def event_dispatcher(nameko_config: Mapping[str, Any] | None = None, **publisher
 
 def _publish_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := unknown_options(given):
-        raise TypeError(f"event_dispatcher() has no option {', '.join(unknown)}")
+        raise TypeError(f"event_dispatcher() has no option {unknown}")
     check_seconds("event_dispatcher()", given, IN_SECONDS)
     options = {**broker_arguments(given), "headers": given.get("headers")}
     options.pop("routing_key", None)  # which the service and the type of an event decide, as they do its exchange

@@ -67,7 +67,8 @@ class HttpRequestHandler(Entrypoint):
             ("URL", self.url, "'/x/<int:y>'"),
         ):
             if not isinstance(value, str):
-                raise ConfigurationError(f"{self!r}: the {name} must be a string like {example}, not {value!r}.")
+                where = f"{self.container.service_name}.{self.method_name}"
+                raise ConfigurationError(f"{where}: the {name} must be a string like {example}, not {value!r}.")
         return Rule(self.url, methods=[method.strip() for method in self.method.split(",")])
 
     # -- life

@@ -93,8 +93,13 @@ class WebServer(ProviderCollector, SharedExtension):
                 rule.endpoint = provider
                 url_map.add(rule)
             except (ValueError, LookupError, TypeError) as exc:
-                raise ConfigurationError(f"{provider!r} has a URL rule that cannot be used: {exc}") from exc
+                where = self._place_of(provider)
+                raise ConfigurationError(f"{where}: the URL rule cannot be used: {exc}") from exc
         return url_map
+
+    def _place_of(self, provider: Any) -> str:
+        method = getattr(provider, "method_name", None)  # of an entrypoint; the websocket hub has none
+        return repr(provider) if method is None else f"{self.container.service_name}.{method}"
 
     def context_data_from_headers(self, request: Request) -> Mapping[str, Any]:
         """Context data for the worker that serves `request`. None by default: whoever asks is not trusted."""
