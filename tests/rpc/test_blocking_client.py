@@ -298,9 +298,9 @@ def test_time_that_passes_before_there_is_a_connection(silent: Any, brokers: int
     uris = ";".join([uri_of(silent).replace("pyamqp", scheme)] * brokers)
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"no connection to the broker \w+://guest:\*{8}@.* in time") as raised:
-        BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris})).open(Deadline(0.6))
+        BlockingClient(AmqpSettings.from_config({"AMQP_URI": uris})).open(Deadline(2))
     assert "\n" not in str(raised.value)
-    assert 0.5 < time.monotonic() - started < 1.5
+    assert 1.9 < time.monotonic() - started < 4
     assert accepted(silent) == brokers
 
 
