@@ -105,8 +105,8 @@ def test_workers_in_flight_and_the_wait_for_one(run_container, call, registered,
     assert metrics("nameko_workers_in_flight", service="shop") == 2
     assert metrics("nameko_workers_max", service="shop") == 2
     release.send(None)
+    eventually(lambda: registered()("nameko_worker_wait_seconds_count", **WAIT) == 3)
     eventually(lambda: registered()("nameko_workers_in_flight", service="shop") == 0)
-    assert registered()("nameko_worker_wait_seconds_count", **WAIT) == 3
 
 
 def test_a_worker_that_is_killed_is_in_flight_no_more(run_container, call, registered, eventually):
