@@ -347,7 +347,7 @@ def garbage_server(data: bytes) -> tuple[str, Any]:
         connection, _ = listener.accept()
         connection.recv(8)
         connection.sendall(data)
-        concurrency.sleep(5)
+        connection.recv(1)  # until the client has gone
 
     concurrency.spawn(serve)
     return f"pyamqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/", listener
