@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import kombu
 
@@ -49,13 +48,12 @@ def establish(settings: AmqpSettings, uri: str, name: str, deadline: Deadline) -
     timeout_s = deadline.remaining_s()
     if timeout_s == 0:  # which sockets take for "do not wait"
         raise TimeoutError
-    tls = None if settings.ssl is None else {"server_hostname": urlsplit(uri).hostname or "localhost", **settings.ssl}
     further = dict(settings.transport_options)
     further["client_properties"] = {"connection_name": name, **further.get("client_properties", {})}
     described = kombu.Connection(
         uri,
         transport=_transport_cls(settings),
-        ssl=tls,
+        ssl=settings.tls_options(uri),
         login_method=settings.login_method,
         heartbeat=settings.heartbeat_s or 0,
         connect_timeout=timeout_s,

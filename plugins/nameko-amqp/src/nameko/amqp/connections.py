@@ -20,7 +20,6 @@ from collections.abc import Callable
 from itertools import cycle
 from time import monotonic
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from nameko import concurrency
 from nameko.amqp.errors import BrokerRefused, BrokerUnreachable
@@ -253,9 +252,9 @@ class ManagedConnection:
                 "on_unblocked": self._on_unblocked,
             },
         }
-        if settings.ssl is not None:
-            # kombu turns `localhost` into an address, which no certificate is for.
-            options["ssl"] = {"server_hostname": urlsplit(uri).hostname or "localhost", **settings.ssl}
+        tls = settings.tls_options(uri)
+        if tls is not None:
+            options["ssl"] = tls
         return options
 
     def _serve(self, raw: Any) -> None:

@@ -154,6 +154,13 @@ class AmqpSettings:
         """Whether the broker lives in this process."""
         return is_in_process(self.uris[0])
 
+    def tls_options(self, uri: str) -> dict[str, Any] | None:
+        """The TLS options for the broker at `uri`, the host name to verify among them; None for no TLS."""
+        if self.ssl is None:
+            return None
+        # kombu turns `localhost` into an address, which no certificate is for.
+        return {"server_hostname": urlsplit(uri).hostname or "localhost", **self.ssl}
+
     @property
     def masked_uri(self) -> str:
         """The URI with its password replaced, for logs and errors."""
